@@ -1,0 +1,31 @@
+"""Pytest options and fixtures shared by all test modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shared-data",
+        type=Path,
+        default=None,
+        help="folder with `images/` and `features/`; without it the tests that need it do not run",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--shared-data") is not None:
+        return
+    needy = [item for item in items if "shared_data" in getattr(item, "fixturenames", ())]
+    if needy:
+        config.hook.pytest_deselected(items=needy)
+        items[:] = [item for item in items if item not in needy]
+
+
+@pytest.fixture(scope="session")
+def shared_data(request: pytest.FixtureRequest) -> Path:
+    """Folder with the shared images and features (given by `--shared-data`)."""
+    return request.config.getoption("--shared-data")
