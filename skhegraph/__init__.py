@@ -1,0 +1,27 @@
+"""skhegraph: the Heterogeneous Graph Adapter for CLIP as scikit-learn estimators."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from skhegraph._version import __version__
+
+_PUBLIC = {
+    "CLIPFeatures": "features",
+    "ZeroShotCLIPClassifier": "zero_shot",
+}
+
+__all__ = ["CLIPFeatures", "ZeroShotCLIPClassifier", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that `import skhegraph` stays light."""
+    if name in _PUBLIC:
+        return getattr(import_module(f"skhegraph.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Public names, for completion."""
+    return sorted(__all__)

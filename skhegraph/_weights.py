@@ -1,0 +1,253 @@
+"""Find the weights of a CLIP: a local file or folder, the hub's cache, or the hub itself.
+
+Everything ends in a path on this machine before open_clip is asked to build the model. That is
+what makes a failure quick: left to itself, open_clip retries an unreachable hub for a minute.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Checkpoint", "find_checkpoint"]
+
+_PROBE_SECONDS = 4.0
+_CONFIG = "open_clip_config.json"
+_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+_PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What open_clip's factory needs to build a model from local files.
+
+    Attributes
+    ----------
+    model_name : str
+        Name or ``local-dir:`` for the model.
+    path : str or None
+        Weights file, None for a folder.
+    tokenizer_name : str
+        Name for open_clip's tokenizer factory.
+    options : dict
+        Further arguments of the model factory.
+    """
+
+    model_name: str
+    path: str | None
+    tokenizer_name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def find_checkpoint(model_name: str, pretrained: str | None) -> Checkpoint:
+    """Find, and fetch where that is needed and possible, the files of a model.
+
+    Parameters
+    ----------
+    model_name : str
+        open_clip model name, ``hf-hub:org/repository`` or ``local-dir:/path``.
+    pretrained : str or None
+        Tag or checkpoint file of a named model.
+
+    Returns
+    -------
+    Checkpoint
+        Names of files on this machine.
+
+    Raises
+    ------
+    ValueError
+        If the model or the tag is unknown, or no weights are named.
+    OSError
+        If the files are not there and cannot be fetched.
+    """
+    if model_name.startswith("local-dir:"):
+        folder = Path(model_name.removeprefix("local-dir:")).expanduser()
+        _check_folder(folder, model_name)
+        return Checkpoint(f"local-dir:{folder}", None, f"local-dir:{folder}")
+    if model_name.startswith("hf-hub:"):
+        return _from_hub(model_name)
+    return _from_name(model_name, pretrained)
+
+
+def _check_folder(folder: Path, model_name: str) -> None:
+    if not (folder / _CONFIG).is_file():
+        raise FileNotFoundError(f"model_name={model_name!r}: there is no {folder / _CONFIG}.")
+    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.pth")):
+        raise FileNotFoundError(
+            f"model_name={model_name!r}: {folder} holds no weights (*.safetensors, *.bin, *.pth)."
+        )
+
+
+def _from_hub(model_name: str) -> Checkpoint:
+    repository = model_name.removeprefix("hf-hub:").strip("/")
+    if repository.count("/") != 1:
+        raise ValueError(f"model_name={model_name!r}: expected 'hf-hub:organisation/repository'.")
+    config_path = Path(_fetch(repository, [_CONFIG], model_name))
+    _fetch(repository, _WEIGHTS, model_name)
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    folder = f"local-dir:{config_path.parent}"
+    text = config.get("model_cfg", config).get("text_cfg", {})
+    uses_hub = _check_hub_tokenizer(text, model_name)
+    return Checkpoint(folder, None, model_name if uses_hub else folder)
+
+
+def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
+    import open_clip
+
+    name = model_name.replace("/", "-")
+    if name not in open_clip.list_models():
+        raise ValueError(
+            f"Unknown model_name={model_name!r}. "
+            f"{_nearest(name, [*open_clip.list_models(), 'skhegraph-tiny'])} Accepted: a name "
+            "from open_clip.list_models(), 'hf-hub:organisation/repository', 'local-dir:/path' "
+            "or 'skhegraph-tiny'."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not pretrained:
+        raise ValueError(
+            f"pretrained=None for model_name={model_name!r} would mean random weights. Name a "
+            f"tag ({', '.join(tags) or 'open_clip knows none for this model'}) or a local "
+            "checkpoint file."
+        )
+    config = open_clip.get_model_config(name)
+    _check_hub_tokenizer(config["text_cfg"], name)
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    if tag:
+        options = {"force_quick_gelu": bool(tag.get("quick_gelu", False)), **_image_options(tag)}
+        return Checkpoint(name, _fetch_tag(tag, f"{name}, {pretrained}"), name, options)
+    if os.path.isfile(pretrained):
+        return Checkpoint(name, pretrained, name, _guess_image_options(name, tags))
+    raise ValueError(
+        f"pretrained={pretrained!r} is neither a file on this machine nor a tag of "
+        f"model_name={model_name!r}. {_nearest(pretrained, tags)}"
+    )
+
+
+def _image_options(config: dict[str, Any]) -> dict[str, Any]:
+    return {f"image_{key}": config[key] for key in _PREPROCESSING if key in config}
+
+
+def _guess_image_options(name: str, tags: Sequence[str]) -> dict[str, Any]:
+    """Give a bare file the preprocessing that the model's published weights agree on."""
+    import warnings
+
+    import open_clip
+
+    configs = [_image_options(open_clip.get_pretrained_cfg(name, tag)) for tag in tags]
+    if not configs or all(config == configs[0] for config in configs):
+        return configs[0] if configs else {}
+    warnings.warn(
+        f"The published weights of {name} differ in image preprocessing, and a bare file does "
+        "not say which one it needs: CLIP's own is taken. To be sure, put the file into a folder "
+        f"with an {_CONFIG} and use model_name='local-dir:/path'.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return {}
+
+
+def _check_hub_tokenizer(text_config: dict[str, Any], model_name: str) -> bool:
+    """Tell whether the text tower needs `transformers`, and whether that can work here."""
+    repository = text_config.get("hf_tokenizer_name") or text_config.get("hf_model_name")
+    if not repository:
+        return False
+    if find_spec("transformers") is None:
+        raise ImportError(
+            f"The tokenizer of {model_name} needs the package transformers: "
+            "pip install transformers."
+        )
+    for name in ("tokenizer_config.json", "config.json"):
+        _fetch(repository, [name], model_name)
+    return True
+
+
+def _fetch_tag(tag: dict[str, Any], what: str) -> str:
+    import open_clip
+
+    repository, filename = os.path.split(tag.get("hf_hub", ""))
+    if repository:
+        return _fetch(repository, [filename] if filename else _WEIGHTS, what)
+    if not _reachable(tag["url"]):
+        raise _unavailable(what, f"{tag['url']} cannot be reached")
+    return str(open_clip.download_pretrained(tag))
+
+
+def _fetch(repository: str, filenames: Sequence[str], what: str) -> str:
+    """Return the path of the first of the files that the hub's cache, or the hub, has."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for filename in filenames:
+        cached = try_to_load_from_cache(repository, filename)
+        if isinstance(cached, str):
+            return cached
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0").upper() in _TRUE:
+        raise _unavailable(what, f"{repository} is not in the cache and HF_HUB_OFFLINE is set")
+    if not _reachable(constants.ENDPOINT):
+        raise _unavailable(what, f"{constants.ENDPOINT} cannot be reached")
+    for filename in filenames:
+        try:
+            return str(hf_hub_download(repository, filename))
+        except EntryNotFoundError:
+            continue
+        except OSError as error:
+            raise _unavailable(what, str(error)) from error
+    raise _unavailable(what, f"{repository} has none of the files {', '.join(filenames)}")
+
+
+_TRUE = ("1", "ON", "YES", "TRUE")
+
+
+def _reachable(url: str) -> bool:
+    """Ask for any answer at all within a few seconds, proxies and name lookup included."""
+    answered = []
+
+    def probe() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+            answered.append(True)
+        except urllib.error.HTTPError as error:
+            answered.append(error.code < 500)
+        except urllib.error.URLError as error:
+            # A certificate problem is an answer: the hub's own client has its own settings.
+            answered.append("SSL" in type(error.reason).__name__)
+        except OSError:
+            answered.append(False)
+
+    # The time limit of urlopen does not bound the name lookup: a thread does.
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(_PROBE_SECONDS + 1)
+    return bool(answered and answered[0])
+
+
+def _unavailable(what: str, reason: str) -> OSError:
+    return OSError(
+        f"The weights of {what} cannot be had: {reason}. Ways to go on: (1) name files on this "
+        "machine, pretrained='/path/to/weights.pt' or model_name='local-dir:/path/to/folder'; "
+        "(2) load the model once where there is network, then set HF_HUB_OFFLINE=1 and use the "
+        "cache; (3) try things out with the bundled model, model_name='skhegraph-tiny'."
+    )
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    lower = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.3)
+    if not close:
+        return f"Known: {', '.join(lower.values()) or 'none'}."
+    return f"Nearest: {', '.join(lower[match] for match in close)}."
