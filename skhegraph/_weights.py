@@ -34,7 +34,7 @@ _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 class Checkpoint:
     """What open_clip's factory needs to build a model from local files.
 
-    Attributes
+    Parameters
     ----------
     model_name : str
         Name or ``local-dir:`` for the model.
@@ -58,7 +58,7 @@ def find_checkpoint(model_name: str, pretrained: str | None) -> Checkpoint:
     Parameters
     ----------
     model_name : str
-        open_clip model name, ``hf-hub:org/repository`` or ``local-dir:/path``.
+        Name of an open_clip model, ``hf-hub:org/repository`` or ``local-dir:/path``.
     pretrained : str or None
         Tag or checkpoint file of a named model.
 
@@ -189,7 +189,7 @@ def _fetch_tag(tag: dict[str, Any], what: str) -> str:
 def _fetch(repository: str, filenames: Sequence[str], what: str) -> str:
     """Return the path of the first of the files that the hub's cache, or the hub, has."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for filename in filenames:
         cached = try_to_load_from_cache(repository, filename)
@@ -202,6 +202,8 @@ def _fetch(repository: str, filenames: Sequence[str], what: str) -> str:
     for filename in filenames:
         try:
             return str(hf_hub_download(repository, filename))
+        except LocalEntryNotFoundError as error:  # the hub did not answer
+            raise _unavailable(what, str(error)) from error
         except EntryNotFoundError:
             continue
         except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import threading
 import warnings
 from collections.abc import Sequence
@@ -50,9 +51,9 @@ class Backbone:
     model : torch.nn.Module
         An open_clip model.
     preprocess : callable
-        open_clip's evaluation transform, from PIL image to float32 tensor (3, H, W).
+        Evaluation transform of open_clip, from PIL image to float32 tensor (3, H, W).
     tokenizer : callable
-        open_clip's tokenizer that belongs to the model.
+        Tokenizer of open_clip that belongs to the model.
     model_name : str
         Name the model was asked for by.
     pretrained : str or None
@@ -83,7 +84,7 @@ class Backbone:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: Any,
         preprocess: Any,
         tokenizer: Any,
         *,
@@ -95,7 +96,7 @@ class Backbone:
         self.pretrained = pretrained
         self.device = device
         self.preprocess = preprocess
-        self._model: Any = model.to(device).eval()
+        self._model = model.to(device).eval()
         self._tokenizer = tokenizer
         self._geometry, self._mean, self._std = _split_transform(preprocess)
         self._text: dict[str, np.ndarray] = {}
@@ -221,9 +222,7 @@ class Backbone:
             )
 
 
-def load_backbone(
-    model_name: str, pretrained: str | None = None, device: str = "auto"
-) -> Backbone:
+def load_backbone(model_name: str, pretrained: str | None = None, device: str = "auto") -> Backbone:
     """Load a CLIP, or return the one this process has loaded already.
 
     Parameters
@@ -348,12 +347,13 @@ def _build_tiny() -> tuple[Any, Any, Any]:
 def _build(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
     """Make any other model with open_clip's factory from files that are on this machine."""
     import open_clip
+    from safetensors import SafetensorError
 
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
             checkpoint.model_name, checkpoint.path, device="cpu", **checkpoint.options
         )
-    except (RuntimeError, KeyError, EOFError) as error:
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise OSError(
             f"The weights in {checkpoint.path or checkpoint.model_name} do not load into the "
             f"model: {error}"

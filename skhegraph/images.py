@@ -210,7 +210,7 @@ def _only_column(frame: Any) -> list[Any]:
 
 
 def _split_array(X: Any) -> list[Any]:
-    if X.ndim == 4:
+    if X.ndim == 4 or (X.ndim and len(X) == 0):
         return list(X)
     is_object = isinstance(X, np.ndarray) and X.dtype.kind in "OUS"
     if is_object and X.ndim == 2 and X.shape[1] == 1:
@@ -273,8 +273,8 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
         return array
     if kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return np.rint(array.astype(np.float32) / 257).astype(np.uint8)
+    if kind == "u" and array.dtype.itemsize == 2:
+        return _round(array.astype(np.float32) / 257)
     if kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):
@@ -282,11 +282,16 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
                 f"float images run from 0 to 1, got values from {low:g} to {high:g}; scale "
                 "them, or convert values from 0 to 255 with .astype('uint8')"
             )
-        return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+        return _round(array.astype(np.float32) * 255)
     raise ImageDecodeError(
         f"array images are uint8, uint16, bool or float in [0, 1], got {array.dtype}; convert "
         "values from 0 to 255 with .astype('uint8')"
     )
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    rounded: np.ndarray = np.rint(values).astype(np.uint8)
+    return rounded
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -303,8 +308,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
                 f"32-bit grey image with values from {values.min()} to {values.max()}; scale it "
                 "to 8 or 16 bits"
             )
-        grey = np.rint(values / 257) if wide else values
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        grey = _round(values / 257 if wide else values)
+        return Image.fromarray(grey).convert("RGB")
     if image.mode == "F":
         return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,0 +1,284 @@
+"""Compare HeGraph with its peers: same features, support sets and selection budget.
+
+Every method with hyper-parameters chooses among at most six candidates by log-loss on stratified
+folds of the support set (as many folds as the smallest class has rows, five at most; with one
+row a class its authors' defaults stand). HeGraph gets no grid: its defaults select within `fit`.
+The test split is used once, after selection.
+
+Examples::
+
+    python examples/benchmarks/few_shot.py --features cifar10.npz pets.npz --out results
+    python examples/benchmarks/few_shot.py --images FOLDER --model ViT-B-32
+    python examples/benchmarks/few_shot.py --torchvision DTD --root DATA --download
+    python examples/benchmarks/few_shot.py --standard-11 --root DATA --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from few_shot_data import (
+    Encoder,
+    Problem,
+    few_rows,
+    from_features,
+    from_images,
+    from_torchvision,
+    standard_11,
+)
+from few_shot_report import (
+    METRICS,
+    OURS,
+    Row,
+    difference_table,
+    markdown_table,
+    plot,
+    published_table,
+    scores,
+    summary,
+    time_table,
+    write_csv,
+)
+from joblib import Parallel, delayed, parallel_config
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from skhegraph import ZeroShotCLIPClassifier, baselines
+
+MAX_FOLDS = 5
+STANDARD_MODELS = (("RN50", "openai"), ("ViT-B-16", "openai"))
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to build an estimator for a problem, and its candidates.
+
+    Attributes
+    ----------
+    build : callable
+        Maps a problem to an unfitted estimator with its authors' defaults.
+    grid : dict
+        Candidates for `GridSearchCV`; empty where there is nothing to choose.
+    """
+
+    build: Callable[[Problem], BaseEstimator]
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def with_text(cls: type, **params: Any) -> Callable[[Problem], BaseEstimator]:
+    """Build an estimator of this package with the problem's text."""
+    return lambda problem: cls(**problem.text_source, **params)
+
+
+_CACHE = {"alpha": [0.3, 1.17, 3.0], "beta": [1.0, 5.5]}
+METHODS: dict[str, Method] = {
+    "Zero-shot": Method(with_text(ZeroShotCLIPClassifier)),
+    "Tip-Adapter": Method(with_text(baselines.TipAdapterClassifier), _CACHE),
+    "Tip-Adapter-F": Method(with_text(baselines.TipAdapterFClassifier), _CACHE),
+    "GDA": Method(
+        with_text(baselines.GDAClassifier), {"alpha": [0.001, 0.01, 0.03, 0.1, 0.3, 1.0]}
+    ),
+    "CLIP-Adapter": Method(
+        with_text(baselines.CLIPAdapterClassifier),
+        {"ratio": [0.2, 0.6], "learning_rate": [3e-4, 1e-3, 3e-3]},
+    ),
+    "TaskRes": Method(
+        with_text(baselines.TaskResClassifier), {"alpha": [0.1, 0.25, 0.5, 1.0, 2.0, 4.0]}
+    ),
+    "LP++": Method(
+        with_text(baselines.LPPlusPlusClassifier),
+        {"init_scale": [1.0, 2.5], "max_iter": [30, 100, 300]},
+    ),
+    "CLAP": Method(
+        with_text(baselines.CLAPClassifier),
+        {"penalty": [3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]},
+    ),
+    "GraphAdapter": Method(
+        with_text(baselines.GraphAdapterClassifier), {"beta": [0.3, 0.5, 0.7, 0.8, 0.9, 0.97]}
+    ),
+    "Text-started LR": Method(
+        with_text(baselines.TextStartedLogisticRegression),
+        {"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]},
+    ),
+    "LogisticRegression": Method(
+        lambda problem: LogisticRegression(max_iter=2000),
+        {"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]},
+    ),
+}
+if importlib.util.find_spec("skhegraph.classifier") is not None:
+    from skhegraph.classifier import HeGraphClassifier
+
+    METHODS[OURS] = Method(with_text(HeGraphClassifier))
+
+
+def choose(method: Method, problem: Problem, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
+    """Fit a method on a support set, with its hyper-parameters chosen on folds of that set.
+
+    Parameters
+    ----------
+    method : Method
+        Estimator and candidates.
+    problem : Problem
+        Gives the text; its rows are not looked at.
+    X, y : ndarray of shape (n_support, n_features), (n_support,)
+        The support set.
+    seed : int
+        Seed of the folds.
+
+    Returns
+    -------
+    estimator
+        A fitted estimator, or a fitted `GridSearchCV`.
+    """
+    estimator = method.build(problem)
+    folds = min(MAX_FOLDS, int(np.bincount(y).min()))
+    if not method.grid or folds < 2:
+        return estimator.fit(X, y)
+    scorer = make_scorer(
+        log_loss, greater_is_better=False, response_method="predict_proba", labels=np.unique(y)
+    )
+    cv = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    search = GridSearchCV(estimator, method.grid, scoring=scorer, cv=cv, error_score="raise")
+    return search.fit(X, y)
+
+
+def run_one(problem: Problem, shots: int, seed: int, name: str) -> Row:
+    """Draw a support set, choose and fit a method on it, score it on the test split."""
+    rows = few_rows(problem.y_train, shots, seed)
+    X, y = problem.X_train[rows], problem.y_train[rows]
+    started = time.perf_counter()
+    model = choose(METHODS[name], problem, X, y, seed)
+    fitted = time.perf_counter()
+    proba = model.predict_proba(problem.X_test)
+    predicted = time.perf_counter()
+    return {
+        "dataset": problem.name,
+        "shots": shots,
+        "seed": seed,
+        "method": name,
+        **scores(proba, problem.y_test),
+        "fit_seconds": fitted - started,
+        "predict_seconds": predicted - fitted,
+        "chosen": json.dumps(getattr(model, "best_params_", {})),
+    }
+
+
+def run(
+    problems: Sequence[Problem],
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    jobs: int = 1,
+) -> list[Row]:
+    """Run every combination; rows come in the order data set, shots, seed, method."""
+    tasks = [
+        delayed(run_one)(problem, k, seed, name)
+        for problem in problems
+        for k in shots
+        for seed in seeds
+        for name in methods
+    ]
+    with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+        return list(Parallel(verbose=1 if len(tasks) > 100 else 0)(tasks))
+
+
+def report(rows: Sequence[Row], out: Path, heading: str, published: str | None = None) -> None:
+    """Write the CSV files and the plot to `out` and print the tables."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = summary(rows)
+    write_csv(out / "few_shot_runs.csv", rows)
+    write_csv(out / "few_shot_summary.csv", lines)
+    plot(lines, out / "few_shot.png")
+    tables = [markdown_table(lines, metric) for metric in METRICS]
+    tables += [difference_table(lines), time_table(lines)]
+    if published is not None:
+        tables.append(published_table(lines, published))
+    text = "\n\n".join([heading, *(table for table in tables if table)])
+    (out / "few_shot.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--features", nargs="+", default=[], metavar="FILE.npz")
+    data.add_argument("--images", nargs="+", default=[], metavar="FOLDER")
+    data.add_argument("--torchvision", nargs="+", default=[], metavar="NAME")
+    data.add_argument("--standard-11", action="store_true", help="the eleven usual data sets")
+    data.add_argument("--root", type=Path, help="folder of the torchvision data sets")
+    data.add_argument("--download", action="store_true", help="let torchvision fetch data sets")
+    data.add_argument("--model", default="skhegraph-tiny", help="CLIP that encodes images")
+    data.add_argument("--pretrained", default=None, help="its weights")
+    data.add_argument("--templates", default=None, help="preset; default: the data set's own")
+    data.add_argument("--pool", type=int, default=64, help="training images a class to encode")
+    parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--out", type=Path, default=Path("few_shot_results"))
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args(arguments)
+    if not (options.features or options.images or options.torchvision or options.standard_11):
+        parser.error("give --features, --images, --torchvision or --standard-11")
+    if (options.torchvision or options.standard_11) and options.root is None:
+        parser.error("--torchvision and --standard-11 need --root")
+    return options
+
+
+def load(options: argparse.Namespace) -> list[Problem]:
+    """Load what --features, --images and --torchvision name."""
+    encoder = Encoder(options.model, options.pretrained, options.templates, options.pool)
+    problems = [from_features(path) for path in options.features]
+    problems += [from_images(folder, encoder) for folder in options.images]
+    problems += [
+        from_torchvision(name, options.root, encoder, options.download)
+        for name in options.torchvision
+    ]
+    return problems
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark from the command line."""
+    options = parse(arguments)
+    command = shlex.join(sys.argv if arguments is None else ["few_shot.py", *arguments])
+    settings = options.shots, options.seeds, options.methods, options.jobs
+
+    def heading(what: str, seconds: float) -> str:
+        date = datetime.date.today().isoformat()
+        return (
+            f"{what}; {date}; seeds {' '.join(map(str, options.seeds))}; mean ± standard error "
+            f"over seeds; {seconds / 60:.1f} minutes\n\n    python {command}"
+        )
+
+    if options.standard_11:
+        for model_name, pretrained in STANDARD_MODELS:
+            started = time.perf_counter()
+            encoder = Encoder(model_name, pretrained, options.templates, options.pool)
+            rows = run(standard_11(options.root, encoder, options.download), *settings)
+            title = heading(f"{model_name}, 11 data sets", time.perf_counter() - started)
+            report(rows, options.out / model_name, title, published=model_name)
+    problems = load(options)
+    if problems:
+        started = time.perf_counter()
+        rows = run(problems, *settings)
+        names = ", ".join(problem.name for problem in problems)
+        report(rows, options.out, heading(names, time.perf_counter() - started))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Nodes and edges of the heterogeneous graph (method, sections 1 and 2).
+
+Three node types, one node of each a class: `positive` (P) and `negative` (N) text nodes and
+`visual` (V) nodes. Six directed relations join them; their weights are cosine similarities of the
+initial node features, computed once and never updated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from skhegraph.base import Floats, unit_rows
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+
+class Relation(NamedTuple):
+    """A directed relation; `diagonal` says what becomes of r_ii = cos(same class)."""
+
+    source: str
+    target: str
+    diagonal: str  # "keep": r_ii, "flip": -r_ii (polarity edges), "drop": 0 (no self edge)
+
+
+# In the order of the messages: N first, then P (which sees the new N), then V.
+RELATIONS = (
+    Relation("positive", "negative", "flip"),
+    Relation("visual", "negative", "flip"),
+    Relation("positive", "positive", "drop"),
+    Relation("visual", "positive", "keep"),
+    Relation("negative", "positive", "flip"),
+    Relation("visual", "visual", "drop"),
+)
+
+
+def edge_weights(
+    target: Floats, source: Floats, diagonal: str, top_k: int | None = None
+) -> Floats:
+    """Cosine edge weights `r_ij` from source node j to target node i (method, section 2).
+
+    Parameters
+    ----------
+    target, source : ndarray of shape (n_classes, n_features)
+        Node features.
+    diagonal : {"keep", "flip", "drop"}
+        What becomes of the same-class edge.
+    top_k : int or None, default=None
+        Keep only the `top_k` strongest (largest absolute weight) edges into each target.
+
+    Returns
+    -------
+    ndarray of shape (n_classes, n_classes)
+        Rows are targets.
+    """
+    R = unit_rows(target) @ unit_rows(source).T
+    same = np.arange(len(R))
+    R[same, same] *= {"keep": 1.0, "flip": -1.0, "drop": 0.0}[diagonal]
+    if top_k is not None and top_k < len(R):
+        weak = np.argpartition(np.abs(R), -top_k, axis=1)[:, :-top_k]
+        np.put_along_axis(R, weak, 0.0, axis=1)
+    return R
+
+
+def normalise(R: Floats) -> tuple[Floats, Floats]:
+    """Symmetric degree normalisation with a self-loop (method, section 3).
+
+    Parameters
+    ----------
+    R : ndarray of shape (n_classes, n_classes)
+        Edge weights, rows are targets.
+
+    Returns
+    -------
+    ndarray of shape (n_classes, n_classes)
+        `r_ij / sqrt((d_i + 1) (e_j + 1))` with row degree `d` and column degree `e` of |r|.
+    ndarray of shape (n_classes, 1)
+        Self weight `1 / (d_i + 1)`.
+    """
+    d = np.abs(R).sum(axis=1, keepdims=True)
+    e = np.abs(R).sum(axis=0, keepdims=True)
+    return R / np.sqrt((d + 1) * (e + 1)), 1 / (d + 1)
+
+
+def build_edges(
+    nodes: dict[str, Floats], top_k: int | None = None
+) -> dict[tuple[str, str], Floats]:
+    """Edge weights of all six relations, keyed by (source, target)."""
+    return {
+        (r.source, r.target): edge_weights(nodes[r.target], nodes[r.source], r.diagonal, top_k)
+        for r in RELATIONS
+    }
+
+
+def to_hetero_data(nodes: dict[str, Floats], top_k: int | None = None) -> HeteroData:
+    """Graph as torch_geometric data: node features `x`, `edge_index` and `edge_weight`.
+
+    Parameters
+    ----------
+    nodes : dict of ndarray of shape (n_classes, n_features)
+        Initial node features of ``"positive"``, ``"negative"`` and ``"visual"``.
+    top_k : int or None, default=None
+        As in :func:`edge_weights`.
+
+    Returns
+    -------
+    torch_geometric.data.HeteroData
+        Edge types are (source, "to", target); zero weights are no edges.
+    """
+    import torch
+    from torch_geometric.data import HeteroData
+
+    data: Any = HeteroData()
+    for name, x in nodes.items():
+        data[name].x = torch.as_tensor(x, dtype=torch.float32)
+    for (source, target), R in build_edges(nodes, top_k).items():
+        rows, columns = np.nonzero(R)
+        store = data[source, "to", target]
+        store.edge_index = torch.as_tensor(np.stack([columns, rows]))
+        store.edge_weight = torch.as_tensor(R[rows, columns], dtype=torch.float32)
+    return data
