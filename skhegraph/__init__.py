@@ -8,11 +8,19 @@ from typing import Any
 from skhegraph._version import __version__
 
 _PUBLIC = {
+    "PAPER_SETTINGS": "classifier",
     "CLIPFeatures": "features",
+    "HeGraphClassifier": "classifier",
     "ZeroShotCLIPClassifier": "zero_shot",
 }
 
-__all__ = ["CLIPFeatures", "ZeroShotCLIPClassifier", "__version__"]
+__all__ = [
+    "PAPER_SETTINGS",
+    "CLIPFeatures",
+    "HeGraphClassifier",
+    "ZeroShotCLIPClassifier",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,9 +20,9 @@ Text = str | tuple[ArrayLike, ArrayLike]
 Class = TypeVar("Class", bound=type)
 
 _PARAMETERS = """model_name : str, default="ViT-B-32"
-        open_clip model, or ``"skhegraph-tiny"``, named as in :class:`CLIPFeatures`.
+        Name of an open_clip model, or ``"skhegraph-tiny"``, as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
-        open_clip weights tag or path.
+        Its weights: an open_clip tag or a path.
     text_features : {"clip", "prototypes"} or pair of array-like, default="clip"
         Source of the text features: prompts through the named CLIP, class means of `X`, or a
         pair (positive, negative), each of shape (n_classes, n_features).

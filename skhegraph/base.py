@@ -118,9 +118,13 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
     # --- fit side -----------------------------------------------------------------------------
 
     def _validate_support(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, distinct: bool = False
     ) -> Support:
-        """Validate the support set, set `classes_` and `logit_scale_`, and resolve the text."""
+        """Validate the support set, set `classes_` and `logit_scale_`, and resolve the text.
+
+        With `distinct`, equal rows of a class become one row with the sum of their weights, in an
+        order that depends on the values alone.
+        """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -134,6 +138,8 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
                 else "Every sample_weight is zero: no sample of any class is left."
             )
         X, weight = unit_rows(X[keep]), weight[keep]
+        if distinct:
+            X, index, weight = distinct_rows(X, index, weight)
         positive, negative, scale = self._text_nodes(X, index, weight)
         if self.logit_scale is not None:
             check_number("logit_scale", self.logit_scale, 0, closed=False)
@@ -303,6 +309,17 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         """
         best = self._logits(self._validate_queries(X)).argmax(axis=1)
         return self.classes_[best]
+
+
+def distinct_rows(
+    X: Floats, y: NDArray[np.intp], weight: Floats
+) -> tuple[Floats, NDArray[np.intp], Floats]:
+    """Merge equal rows of a class by adding their weights; sort rows by class, then by value."""
+    first: dict[tuple[int, bytes], int] = {}
+    group = [first.setdefault((int(c), x.tobytes()), i) for i, (c, x) in enumerate(zip(y, X))]
+    kept = [first[key] for key in sorted(first)]
+    total = np.bincount(group, weights=weight, minlength=len(y))
+    return X[kept], y[kept], total[kept]
 
 
 def prototype_text(X: Floats, y: NDArray[np.intp], weight: Floats) -> tuple[Floats, Floats]:

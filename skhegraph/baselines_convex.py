@@ -151,7 +151,7 @@ class CLAPClassifier(LinearCLIPClassifier):
         is about 10; squared distances between unit rows are 100 times smaller.
     max_iter : int, default=1000
         Most steps of L-BFGS.
-    tol : float, default=1e-5
+    tol : float, default=1e-4
         Largest entry of the gradient at which to stop.
 
     Attributes
@@ -193,7 +193,7 @@ class CLAPClassifier(LinearCLIPClassifier):
         device: str = "auto",
         penalty: float = 100.0,
         max_iter: int = 1000,
-        tol: float = 1e-5,
+        tol: float = 1e-4,
     ) -> None:
         super().__init__(
             model_name,

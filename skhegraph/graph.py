@@ -10,11 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from skhegraph.base import Floats, unit_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+
+Edges = Floats | csr_array
+#: Targets whose edges are scored at a time with `top_k`.
+CHUNK = 1024
 
 
 class Relation(NamedTuple):
@@ -38,7 +44,7 @@ RELATIONS = (
 
 def edge_weights(
     target: Floats, source: Floats, diagonal: str, top_k: int | None = None
-) -> Floats:
+) -> Edges:
     """Cosine edge weights `r_ij` from source node j to target node i (method, section 2).
 
     Parameters
@@ -52,41 +58,51 @@ def edge_weights(
 
     Returns
     -------
-    ndarray of shape (n_classes, n_classes)
-        Rows are targets.
+    ndarray or scipy.sparse.csr_array of shape (n_classes, n_classes)
+        Rows are targets; sparse with `top_k`.
     """
-    R = unit_rows(target) @ unit_rows(source).T
-    same = np.arange(len(R))
-    R[same, same] *= {"keep": 1.0, "flip": -1.0, "drop": 0.0}[diagonal]
-    if top_k is not None and top_k < len(R):
-        weak = np.argpartition(np.abs(R), -top_k, axis=1)[:, :-top_k]
-        np.put_along_axis(R, weak, 0.0, axis=1)
-    return R
+    target, source = unit_rows(target), unit_rows(source)
+    sign = {"keep": 1.0, "flip": -1.0, "drop": 0.0}[diagonal]
+    if top_k is None:
+        R = target @ source.T
+        np.fill_diagonal(R, sign * R.diagonal())
+        return R
+    n, weights, columns = len(target), [], []
+    for start in range(0, n, CHUNK):
+        R = target[start : start + CHUNK] @ source.T
+        own = np.arange(len(R))
+        R[own, start + own] *= sign
+        strongest = np.argpartition(np.abs(R), n - top_k, axis=1)[:, n - top_k :]
+        weights.append(np.take_along_axis(R, strongest, axis=1).ravel())
+        columns.append(strongest.ravel())
+    parts = np.concatenate(weights), np.concatenate(columns), np.arange(n + 1) * top_k
+    return csr_array(parts, shape=(n, n))
 
 
-def normalise(R: Floats) -> tuple[Floats, Floats]:
+def normalise(R: Edges) -> tuple[Edges, Floats]:
     """Symmetric degree normalisation with a self-loop (method, section 3).
 
     Parameters
     ----------
-    R : ndarray of shape (n_classes, n_classes)
+    R : ndarray or sparse array of shape (n_classes, n_classes)
         Edge weights, rows are targets.
 
     Returns
     -------
-    ndarray of shape (n_classes, n_classes)
+    ndarray or sparse array of shape (n_classes, n_classes)
         `r_ij / sqrt((d_i + 1) (e_j + 1))` with row degree `d` and column degree `e` of |r|.
     ndarray of shape (n_classes, 1)
         Self weight `1 / (d_i + 1)`.
     """
-    d = np.abs(R).sum(axis=1, keepdims=True)
-    e = np.abs(R).sum(axis=0, keepdims=True)
-    return R / np.sqrt((d + 1) * (e + 1)), 1 / (d + 1)
+    d = np.asarray(abs(R).sum(axis=1)).reshape(-1, 1)
+    e = np.asarray(abs(R).sum(axis=0)).reshape(1, -1)
+    scaled: Any = R * (1 / np.sqrt(d + 1)) * (1 / np.sqrt(e + 1))
+    return (scaled if isinstance(R, np.ndarray) else csr_array(scaled)), 1 / (d + 1)
 
 
 def build_edges(
     nodes: dict[str, Floats], top_k: int | None = None
-) -> dict[tuple[str, str], Floats]:
+) -> dict[tuple[str, str], Edges]:
     """Edge weights of all six relations, keyed by (source, target)."""
     return {
         (r.source, r.target): edge_weights(nodes[r.target], nodes[r.source], r.diagonal, top_k)
@@ -116,8 +132,9 @@ def to_hetero_data(nodes: dict[str, Floats], top_k: int | None = None) -> Hetero
     for name, x in nodes.items():
         data[name].x = torch.as_tensor(x, dtype=torch.float32)
     for (source, target), R in build_edges(nodes, top_k).items():
-        rows, columns = np.nonzero(R)
+        edges = csr_array(R).tocoo()
+        edges.eliminate_zeros()
         store = data[source, "to", target]
-        store.edge_index = torch.as_tensor(np.stack([columns, rows]))
-        store.edge_weight = torch.as_tensor(R[rows, columns], dtype=torch.float32)
+        store.edge_index = torch.as_tensor(np.stack([edges.col, edges.row]), dtype=torch.long)
+        store.edge_weight = torch.as_tensor(edges.data, dtype=torch.float32)
     return data

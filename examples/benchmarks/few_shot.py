@@ -22,6 +22,7 @@ import json
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ from few_shot_report import (
 )
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -124,7 +126,14 @@ if importlib.util.find_spec("skhegraph.classifier") is not None:
     METHODS[OURS] = Method(with_text(HeGraphClassifier))
 
 
-def choose(method: Method, problem: Problem, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
+def choose(
+    method: Method,
+    problem: Problem,
+    X: np.ndarray,
+    y: np.ndarray,
+    seed: int,
+    select: str = "log_loss",
+) -> Any:
     """Fit a method on a support set, with its hyper-parameters chosen on folds of that set.
 
     Parameters
@@ -137,6 +146,8 @@ def choose(method: Method, problem: Problem, X: np.ndarray, y: np.ndarray, seed:
         The support set.
     seed : int
         Seed of the folds.
+    select : {"log_loss", "accuracy"}, default="log_loss"
+        What the candidates are compared by.
 
     Returns
     -------
@@ -147,20 +158,24 @@ def choose(method: Method, problem: Problem, X: np.ndarray, y: np.ndarray, seed:
     folds = min(MAX_FOLDS, int(np.bincount(y).min()))
     if not method.grid or folds < 2:
         return estimator.fit(X, y)
-    scorer = make_scorer(
-        log_loss, greater_is_better=False, response_method="predict_proba", labels=np.unique(y)
-    )
+    scorer: Any = "accuracy"
+    if select == "log_loss":
+        scorer = make_scorer(
+            log_loss, greater_is_better=False, response_method="predict_proba", labels=np.unique(y)
+        )
     cv = StratifiedKFold(folds, shuffle=True, random_state=seed)
     search = GridSearchCV(estimator, method.grid, scoring=scorer, cv=cv, error_score="raise")
     return search.fit(X, y)
 
 
-def run_one(problem: Problem, shots: int, seed: int, name: str) -> Row:
+def run_one(problem: Problem, shots: int, seed: int, name: str, select: str = "log_loss") -> Row:
     """Draw a support set, choose and fit a method on it, score it on the test split."""
     rows = few_rows(problem.y_train, shots, seed)
     X, y = problem.X_train[rows], problem.y_train[rows]
     started = time.perf_counter()
-    model = choose(METHODS[name], problem, X, y, seed)
+    with warnings.catch_warnings():  # some candidates are meant to be extreme
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = choose(METHODS[name], problem, X, y, seed, select)
     fitted = time.perf_counter()
     proba = model.predict_proba(problem.X_test)
     predicted = time.perf_counter()
@@ -182,10 +197,11 @@ def run(
     seeds: Sequence[int],
     methods: Sequence[str],
     jobs: int = 1,
+    select: str = "log_loss",
 ) -> list[Row]:
     """Run every combination; rows come in the order data set, shots, seed, method."""
     tasks = [
-        delayed(run_one)(problem, k, seed, name)
+        delayed(run_one)(problem, k, seed, name, select)
         for problem in problems
         for k in shots
         for seed in seeds
@@ -232,6 +248,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--out", type=Path, default=Path("few_shot_results"))
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--select", choices=["log_loss", "accuracy"], default="log_loss")
     options = parser.parse_args(arguments)
     if not (options.features or options.images or options.torchvision or options.standard_11):
         parser.error("give --features, --images, --torchvision or --standard-11")
@@ -256,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     options = parse(arguments)
     command = shlex.join(sys.argv if arguments is None else ["few_shot.py", *arguments])
-    settings = options.shots, options.seeds, options.methods, options.jobs
+    settings = options.shots, options.seeds, options.methods, options.jobs, options.select
 
     def heading(what: str, seconds: float) -> str:
         date = datetime.date.today().isoformat()

@@ -17,10 +17,18 @@ from skhegraph.backbone import load_backbone
 from skhegraph.prompts import text_nodes
 
 CHUNK = 256
-EUROSAT_NAMES = (
-    "Annual Crop Land,Forest,Herbaceous Vegetation Land,Highway or Road,Industrial Buildings,"
-    "Pasture Land,Permanent Crop Land,Residential Buildings,River,Sea or Lake"
-).split(",")
+EUROSAT_NAMES = [
+    "Annual Crop Land",
+    "Forest",
+    "Herbaceous Vegetation Land",
+    "Highway or Road",
+    "Industrial Buildings",
+    "Pasture Land",
+    "Permanent Crop Land",
+    "Residential Buildings",
+    "River",
+    "Sea or Lake",
+]
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Encoder:
     def problem(
         self,
         name: str,
-        images: Callable[[Sequence[int], bool], list[Any]],
+        images: Callable[[np.ndarray, bool], list[Any]],
         labels: tuple[np.ndarray, np.ndarray],
         class_names: Sequence[str],
         preset: str = "photo",
@@ -148,7 +156,7 @@ def from_images(folder: str | Path, encoder: Encoder, preset: str = "photo") -> 
         )
         names = whole.target_names
 
-    def images(rows: Sequence[int], train: bool) -> list[Any]:
+    def images(rows: np.ndarray, train: bool) -> list[Any]:
         return [str(path) for path in files[0 if train else 1][rows]]
 
     return encoder.problem(folder.name, images, (y_train, y_test), names, preset)
@@ -195,7 +203,7 @@ def dataset_labels(dataset: Any) -> np.ndarray:
 def dataset_names(name: str, dataset: Any) -> list[str]:
     """Class names of a torchvision data set, in the order of its labels."""
     if name == "EuroSAT":
-        return list(EUROSAT_NAMES)
+        return EUROSAT_NAMES
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
     if names is None:
         raise ValueError(
@@ -226,7 +234,7 @@ def from_torchvision(name: str, root: str | Path, encoder: Encoder, download: bo
         rows = train_test_split(rows[0], test_size=0.5, stratify=labels[0], random_state=0)
         labels = [labels[0][part] for part in rows]
 
-    def images(chosen: Sequence[int], train: bool) -> list[Any]:
+    def images(chosen: np.ndarray, train: bool) -> list[Any]:
         part = 0 if train else 1
         return [parts[part][row][0] for row in rows[part][chosen]]
 
@@ -235,7 +243,7 @@ def from_torchvision(name: str, root: str | Path, encoder: Encoder, download: bo
 
 
 def standard_11(root: str | Path, encoder: Encoder, download: bool) -> list[Problem]:
-    """The eleven usual data sets: ten of torchvision, and UCF101's middle frames as images.
+    """Encode the eleven usual data sets: ten of torchvision, and UCF101's middle frames as images.
 
     UCF101 is a folder `root/ucf101/{train,test}/class/image`. Caltech101, SUN397 and EuroSAT
     have no splits in torchvision; half of each class is for testing, so their numbers differ
