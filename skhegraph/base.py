@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -15,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 DEFAULT_LOGIT_SCALE = 100.0
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Support:
     """
 
     X: Floats
-    y: NDArray[np.intp]
+    y: Ints
     sample_weight: Floats
     positive: Floats
     negative: Floats
@@ -126,7 +128,9 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         order that depends on the values alone.
         """
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
+        with warnings.catch_warnings():  # one shot a class is no regression problem
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         keep = weight > 0
         self.classes_, index = np.unique(y[keep], return_inverse=True)
@@ -147,9 +151,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         self.logit_scale_ = scale
         return Support(X, index, weight, unit_rows(positive), unit_rows(negative), scale)
 
-    def _text_nodes(
-        self, X: Floats, y: NDArray[np.intp], weight: Floats
-    ) -> tuple[Floats, Floats, float]:
+    def _text_nodes(self, X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Floats, float]:
         """Return positive nodes, negative nodes and logit scale of the text source."""
         source = self.text_features
         if isinstance(source, str) and source == "prototypes":
@@ -311,18 +313,20 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[best]
 
 
-def distinct_rows(
-    X: Floats, y: NDArray[np.intp], weight: Floats
-) -> tuple[Floats, NDArray[np.intp], Floats]:
+def distinct_rows(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Ints, Floats]:
     """Merge equal rows of a class by adding their weights; sort rows by class, then by value."""
     first: dict[tuple[int, bytes], int] = {}
-    group = [first.setdefault((int(c), x.tobytes()), i) for i, (c, x) in enumerate(zip(y, X))]
+    group = [
+        first.setdefault((int(c), x.tobytes()), i)
+        for i, (c, x) in enumerate(zip(y, X, strict=True))
+    ]
     kept = [first[key] for key in sorted(first)]
-    total = np.bincount(group, weights=weight, minlength=len(y))
+    total: Floats = np.zeros(len(y))
+    np.add.at(total, group, weight)
     return X[kept], y[kept], total[kept]
 
 
-def prototype_text(X: Floats, y: NDArray[np.intp], weight: Floats) -> tuple[Floats, Floats]:
+def prototype_text(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Floats]:
     """Stand-ins for text nodes where there is no text (method, section 1).
 
     `P_c` is the mean of class c, `N_c` the mean of the other classes' means.

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,7 +18,6 @@ from skhegraph.base import (
     Support,
     check_number,
     class_means,
-    log_softmax,
     softmax,
     unit_rows,
 )
@@ -120,7 +119,7 @@ class HeGraphClassifier(CLIPClassifier):
         Training stops when the loss gains less than this over 10 steps.
     early_stopping : bool, default=False
         Choose the number of steps, up to `max_iter`, by the log-loss of held-out support rows
-        (`n_folds` more trainings); with one shot a class there are none, and `max_iter` steps are made.
+        (`n_folds` more trainings). With one shot a class there are none: `max_iter` steps.
     n_folds : int, default=5
         Stratified folds of the support set that hold out rows, at most the shots of a class.
     random_state : int, RandomState instance or None, default=None
@@ -156,8 +155,6 @@ class HeGraphClassifier(CLIPClassifier):
         Steps made.
     loss_curve_ : list of float
         Training loss before each step.
-    device_ : str
-        Where it was trained.
 
     See Also
     --------
@@ -322,20 +319,24 @@ class HeGraphClassifier(CLIPClassifier):
             "negative": support.negative.astype(np.float32),
             "visual": visual.astype(np.float32),
         }
-        self.positive_nodes_ = unit_rows(fit.positive).astype(np.float32)
-        self.negative_nodes_ = fit.negative.astype(np.float32)
-        self.visual_nodes_ = (visual + fit.visual_shift).astype(np.float32)
+        trained = fit.trained
+        self.positive_nodes_ = unit_rows(trained.positive).astype(np.float32)
+        self.negative_nodes_ = trained.negative.astype(np.float32)
+        self.n_iter_, self.loss_curve_ = len(trained.loss_curve), trained.loss_curve
         self.text_weight_, self.visual_weight_ = fit.text_weight, fit.visual_weight
-        self.shrinkage_ = fit.shrinkage
-        self.n_iter_, self.loss_curve_ = fit.n_iter, fit.loss_curve
-        self.device_ = fit.device
+        for name in ("visual_coef_", "visual_intercept_", "shrinkage_", "cache_keys_"):
+            self.__dict__.pop(name, None)  # of an earlier fit with other settings
         if fit.discriminant is not None:
+            self.shrinkage_ = fit.shrinkage
             self.visual_coef_, self.visual_intercept_ = fit.discriminant
-        else:
-            keys = unit_rows(support.X + fit.visual_shift[support.y])
-            self.cache_keys_ = keys.astype(np.float32)
-            onehot = support.onehot
-            self.cache_labels_ = onehot * (len(onehot) / len(visual)) / onehot.sum(axis=0)
+            self.visual_nodes_ = self.graph_["visual"]
+            return
+        # The joint loss alone trains the cache shift (Eq. 6).
+        shift = trained.visual_shift if self.fusion == "probabilities" else np.zeros_like(visual)
+        onehot = support.onehot
+        self.visual_nodes_ = (visual + shift).astype(np.float32)
+        self.cache_keys_ = unit_rows(support.X + shift[support.y]).astype(np.float32)
+        self.cache_labels_ = onehot * (len(onehot) / len(visual)) / onehot.sum(axis=0)
 
     # --- predict side: NumPy only -------------------------------------------------------------
 

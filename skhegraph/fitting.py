@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skhegraph.base import Floats, Support, class_means, unit_rows
+from skhegraph.base import Floats, Ints, Support, class_means, unit_rows
 from skhegraph.discriminant import Linear, ShrunkDiscriminant
 from skhegraph.trust import Trust, fit_trust, impostor_spread, information_gain
 
 if TYPE_CHECKING:
     from skhegraph.classifier import HeGraphClassifier
+    from skhegraph.network import HeteroGraphNetwork
+    from skhegraph.training import Batch, Loss, Trained
 
 #: Path weights of the graph, in the order of `PathWeights`.
 PATHS = (
@@ -35,23 +37,18 @@ SHRINKAGE_PRIOR = 0.05
 TEXT_FIRST = 2.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fit:
-    """What fitting leaves behind."""
+    """What fitting leaves behind; without a `discriminant` the cache is the visual classifier."""
 
-    positive: Floats
-    negative: Floats
-    visual_shift: Floats
+    trained: Trained
     text_weight: float
     visual_weight: float
-    shrinkage: float
+    shrinkage: float | None
     discriminant: Linear | None
-    n_iter: int
-    loss_curve: list[float]
-    device: str
 
 
-def fold_of_rows(y: NDArray[np.intp], n_folds: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+def fold_of_rows(y: Ints, n_folds: int, rng: np.random.RandomState) -> Ints:
     """Fold that holds each row out: stratified, -1 for the only row of a class (never held out)."""
     folds = np.full(len(y), -1)
     counts = np.bincount(y)
@@ -62,13 +59,13 @@ def fold_of_rows(y: NDArray[np.intp], n_folds: int, rng: np.random.RandomState) 
     return folds
 
 
-def own_node_shift(support: Support, prototypes: bool) -> Floats | None:
+def own_node_shift(support: Support, text_features: object) -> Floats | None:
     """What a row's absence changes in its class's positive node, where that is a class mean.
 
     Leave-one-out mean: `m_{c,-i} = m_c - w_i (x_i - m_c) / (W_c - w_i)`. The node is the mean
     scaled to unit length, and so is the shift. The only row of a class gets no shift.
     """
-    if not prototypes:
+    if not (isinstance(text_features, str) and text_features == "prototypes"):
         return None
     onehot = support.onehot
     means = class_means(support.X, onehot)
@@ -88,19 +85,17 @@ def support_text_logits(support: Support, own_shift: Floats | None) -> Floats:
     return support.logit_scale * cosine
 
 
-@dataclass
+@dataclass(frozen=True)
 class Visual:
-    """Visual classifier with its held-out logits on the support and the trust in it."""
+    """Held-out visual logits of the support, the trust in them, and the discriminant if any."""
 
-    classifier: Linear | None
     held_out: Floats
-    shrinkage: float
     trust: Trust
+    shrinkage: float | None = None
+    classifier: Linear | None = None
 
 
-def held_out_visual(
-    support: Support, folds: NDArray[np.intp], text: Floats, prior: float
-) -> Visual:
+def held_out_discriminant(support: Support, folds: Ints, text: Floats, prior: float) -> Visual:
     """Choose the discriminant's shrinkage and the trust by log-loss of held-out rows.
 
     Rows of fold -1 are never held out: their visual logits are zero, and they do not vote. At one
@@ -112,14 +107,13 @@ def held_out_visual(
     if not out.any():
         classifier = full.at(1.0)
         scale = prior / impostor_spread(classifier(support.X), y)
-        alone = fit_trust(text, None, y, weight)
-        trust = Trust(alone.text, scale, alone.loss)
-        return Visual(classifier, np.zeros_like(text), 1.0, trust)
+        trust = fit_trust(text, None, y, weight)._replace(visual=scale)
+        return Visual(np.zeros_like(text), trust, 1.0, classifier)
     parts = [
         (folds == f, ShrunkDiscriminant(support.X[folds != f], onehot[folds != f]))
         for f in range(folds.max() + 1)
     ]
-    best: Visual | None = None
+    candidates = []
     for shrinkage in SHRINKAGES:
         logits = np.zeros_like(text)
         for rows, part in parts:
@@ -127,135 +121,95 @@ def held_out_visual(
         scale = prior / impostor_spread(logits[out], y[out])
         trust = fit_trust(text[out], logits[out], y[out], weight[out], scale)
         loss = trust.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
-        trust = trust._replace(loss=loss)
-        if best is None or loss < best.trust.loss:
-            best = Visual(None, logits, shrinkage, trust)
-    assert best is not None
-    best.classifier = full.at(best.shrinkage)
-    return best
+        candidates.append((loss, shrinkage, logits, trust))
+    _, shrinkage, logits, trust = min(candidates, key=lambda candidate: candidate[0])
+    return Visual(logits, trust, shrinkage, full.at(shrinkage))
 
 
-def held_out_cache(
-    support: Support, text: Floats, prior: float, sharpness: float
-) -> Visual:
+def held_out_cache(support: Support, text: Floats, prior: float, sharpness: float) -> Visual:
     """Leave-one-out cache logits (Eq. 8 without tau) and the trust in them."""
     X, y, weight, onehot = support.X, support.y, support.sample_weight, support.onehot
     affinity = np.exp(-sharpness * (1 - X @ X.T))
     np.fill_diagonal(affinity, 0.0)
     shots = onehot.sum(axis=0) - onehot
-    logits = (len(y) / onehot.shape[1]) * (affinity @ onehot) / np.maximum(shots, 1e-12)
-    out = shots[np.arange(len(y)), y] > 1e-12
-    logits[~out] = 0.0
-    scale = prior / impostor_spread(logits[out] if out.any() else affinity @ onehot, y[out] if out.any() else y)
+    logits = (len(y) / onehot.shape[1]) * (affinity @ onehot) / np.where(shots > 0, shots, 1.0)
+    out = shots[np.arange(len(y)), y] > 0
     if out.any():
+        scale = prior / impostor_spread(logits[out], y[out])
         trust = fit_trust(text[out], logits[out], y[out], weight[out], scale)
     else:
+        scale = prior / impostor_spread(logits, y)
         trust = fit_trust(text, None, y, weight)._replace(visual=scale)
-    return Visual(None, logits, np.nan, trust)
+    return Visual(np.where(out[:, None], logits, 0.0), trust)
 
 
-def fit_fused(
-    model: HeGraphClassifier, support: Support, rng: np.random.RandomState
-) -> Fit:
+def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomState) -> Fit:
     """Estimate the trust in each branch, then train the network on the fused log-loss."""
     from skhegraph.training import FusedLoss
 
     folds = fold_of_rows(support.y, model.n_folds, rng)
-    own_shift = own_node_shift(support, _is_prototypes(model))
+    own_shift = own_node_shift(support, model.text_features)
     text = support_text_logits(support, own_shift)
-    n_classes = len(support.positive)
     alone = fit_trust(text, None, support.y, support.sample_weight)
     information = information_gain(text, alone.text, support.y, support.sample_weight)
     prior = 1.0 / (1.0 + TEXT_FIRST * information)
     if model.visual_classifier == "cache":
         visual = held_out_cache(support, text, prior, model.sharpness)
     else:
-        visual = held_out_visual(support, folds, text, prior)
+        visual = held_out_discriminant(support, folds, text, prior)
     a = visual.trust.text if model.text_weight is None else float(model.text_weight)
     b = visual.trust.visual if model.visual_weight is None else float(model.visual_weight)
-    shots = support.sample_weight.sum() / n_classes
+    shots = support.sample_weight.sum() / len(support.positive)
     penalty = model.trust_region * information / shots
 
-    def make_loss(batch, network):  # type: ignore[no-untyped-def]
+    def make_loss(batch: Batch, network: HeteroGraphNetwork) -> Loss:
         return FusedLoss(batch, a * support.logit_scale, network.nodes["positive"], penalty)
 
-    fit = _train(model, support, rng, folds, own_shift, b * visual.held_out, make_loss)
-    fit.text_weight, fit.visual_weight = a, b
-    fit.shrinkage, fit.discriminant = visual.shrinkage, visual.classifier
-    return fit
+    trained = _train(model, support, rng, folds, own_shift, b * visual.held_out, make_loss)
+    return Fit(trained, a, b, visual.shrinkage, visual.classifier)
 
 
-def fit_joint(
-    model: HeGraphClassifier, support: Support, rng: np.random.RandomState
-) -> Fit:
+def fit_joint(model: HeGraphClassifier, support: Support, rng: np.random.RandomState) -> Fit:
     """Train the network on the joint loss of text and cache (Eq. 9)."""
     from skhegraph.training import JointLoss
 
     folds = fold_of_rows(support.y, model.n_folds, rng)
-    own_shift = own_node_shift(support, _is_prototypes(model))
+    own_shift = own_node_shift(support, model.text_features)
 
-    def make_loss(batch, network):  # type: ignore[no-untyped-def]
+    def make_loss(batch: Batch, network: HeteroGraphNetwork) -> Loss:
         return JointLoss(batch, support.logit_scale, model.loss_weight, model.sharpness)
 
-    fit = _train(model, support, rng, folds, own_shift, 0.0, make_loss)
-    fit.visual_weight = 1.0 if model.visual_weight is None else float(model.visual_weight)
-    return fit
+    trained = _train(model, support, rng, folds, own_shift, None, make_loss)
+    w = 1.0 if model.visual_weight is None else float(model.visual_weight)
+    return Fit(trained, 1.0, w, None, None)
 
 
-def _is_prototypes(model: HeGraphClassifier) -> bool:
-    return isinstance(model.text_features, str) and model.text_features == "prototypes"
-
-
-def _train(model, support, rng, folds, own_shift, offset, make_loss) -> Fit:  # type: ignore[no-untyped-def]
-    """Train on all rows, for a number of steps chosen on held-out rows with early stopping."""
-    from functools import partial
-
-    import torch
-    from tqdm import tqdm
-
+def _train(
+    model: HeGraphClassifier,
+    support: Support,
+    rng: np.random.RandomState,
+    folds: Ints,
+    own_shift: Floats | None,
+    offset: Floats | None,
+    make_loss: Callable[[Batch, HeteroGraphNetwork], Loss],
+) -> Trained:
+    """Hand the estimator's scalars to the training."""
     from skhegraph.backbone import resolve_device
-    from skhegraph.network import HeteroGraphNetwork, PathWeights
-    from skhegraph.training import Batch, train
+    from skhegraph.network import PathWeights
+    from skhegraph.training import Settings, train_graph
 
-    device = resolve_device(model.device)
     width = support.X.shape[1]
     bound = model.init_scale / np.sqrt(width)
-    initial = tuple(rng.uniform(-bound, bound, (width, width)) for _ in range(3))
-    paths = PathWeights(*(getattr(model, name) for name in PATHS))
-    onehot = support.onehot
-
-    def prepare(kept):  # type: ignore[no-untyped-def]
-        nodes = {
-            "positive": support.positive,
-            "negative": support.negative,
-            "visual": class_means(support.X[kept], onehot[kept]),
-        }
-        network = HeteroGraphNetwork(
-            nodes, paths, top_k=model.top_k, initial=initial, device=device
-        )
-        weight = np.where(kept, support.sample_weight, 0.0)
-        batch = Batch.from_arrays(support.X, support.y, weight, own_shift, offset, device)
-        return network, batch, make_loss(batch, network)
-
-    run = partial(train, learning_rate=model.learning_rate, tol=model.tol)
-    steps = model.max_iter
-    if model.early_stopping and folds.max() >= 0:
-        outside = []
-        for fold in range(folds.max() + 1):
-            network, batch, loss = prepare(folds != fold)
-            held_out = torch.as_tensor(folds == fold, device=device)
-            outside.append(
-                train(network, batch, loss, learning_rate=model.learning_rate,
-                      max_iter=steps, tol=-np.inf, held_out=held_out)[1]
-            )
-        steps = int(np.argmin(np.mean(outside, axis=0)))
-    network, batch, loss = prepare(np.ones(len(support.y), dtype=bool))
-    with tqdm(total=steps, disable=not model.verbose, desc="HeGraph") as bar:
-        curve, _ = run(network, batch, loss, max_iter=steps, progress=lambda *_: bar.update())
-    with torch.no_grad():
-        positive = network.positives(model.negative_to_positive_predict).cpu().numpy()
-        negative = network.negatives().cpu().numpy()
-        shift = network.visual_shift().cpu().numpy()
-    if model.visual_classifier != "cache" or model.fusion != "probabilities":
-        shift = np.zeros_like(shift)
-    return Fit(positive, negative, shift, 1.0, 1.0, np.nan, None, len(curve), curve, device)
+    W_n, W_p, W_v = (rng.uniform(-bound, bound, (width, width)) for _ in range(3))
+    settings = Settings(
+        paths=PathWeights(*(getattr(model, name) for name in PATHS)),
+        negative_to_positive_predict=model.negative_to_positive_predict,
+        top_k=model.top_k,
+        learning_rate=model.learning_rate,
+        max_iter=model.max_iter,
+        tol=model.tol,
+        early_stopping=model.early_stopping,
+        device=resolve_device(model.device),
+        verbose=bool(model.verbose),
+    )
+    return train_graph(support, folds, (W_n, W_p, W_v), own_shift, offset, make_loss, settings)

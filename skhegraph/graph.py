@@ -7,7 +7,7 @@ initial node features, computed once and never updated.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 
-Edges = Floats | csr_array
+Edges: TypeAlias = Floats | csr_array
 #: Targets whose edges are scored at a time with `top_k`.
 CHUNK = 1024
 
@@ -42,9 +42,7 @@ RELATIONS = (
 )
 
 
-def edge_weights(
-    target: Floats, source: Floats, diagonal: str, top_k: int | None = None
-) -> Edges:
+def edge_weights(target: Floats, source: Floats, diagonal: str, top_k: int | None = None) -> Edges:
     """Cosine edge weights `r_ij` from source node j to target node i (method, section 2).
 
     Parameters
@@ -94,15 +92,13 @@ def normalise(R: Edges) -> tuple[Edges, Floats]:
     ndarray of shape (n_classes, 1)
         Self weight `1 / (d_i + 1)`.
     """
-    d = np.asarray(abs(R).sum(axis=1)).reshape(-1, 1)
-    e = np.asarray(abs(R).sum(axis=0)).reshape(1, -1)
+    d: Floats = np.asarray(abs(R).sum(axis=1)).reshape(-1, 1)
+    e: Floats = np.asarray(abs(R).sum(axis=0)).reshape(1, -1)
     scaled: Any = R * (1 / np.sqrt(d + 1)) * (1 / np.sqrt(e + 1))
     return (scaled if isinstance(R, np.ndarray) else csr_array(scaled)), 1 / (d + 1)
 
 
-def build_edges(
-    nodes: dict[str, Floats], top_k: int | None = None
-) -> dict[tuple[str, str], Edges]:
+def build_edges(nodes: dict[str, Floats], top_k: int | None = None) -> dict[tuple[str, str], Edges]:
     """Edge weights of all six relations, keyed by (source, target)."""
     return {
         (r.source, r.target): edge_weights(nodes[r.target], nodes[r.source], r.diagonal, top_k)

@@ -51,7 +51,9 @@ class HeteroGraphNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.paths = paths
-        self.nodes = {k: torch.as_tensor(x, dtype=torch.float32, device=device) for k, x in nodes.items()}
+        self.nodes = {
+            k: torch.as_tensor(x, dtype=torch.float32, device=device) for k, x in nodes.items()
+        }
         self.edges = {}
         for key, R in build_edges(nodes, top_k).items():
             weights, self_weight = normalise(R)

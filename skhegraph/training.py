@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from skhegraph.base import Floats
-from skhegraph.network import HeteroGraphNetwork
+from skhegraph.base import Floats, Ints, Support, class_means
+from skhegraph.network import HeteroGraphNetwork, PathWeights
 
 #: Steps without an improvement of `tol` after which training stops.
 N_ITER_NO_CHANGE = 10
@@ -32,24 +34,24 @@ class Batch:
     own_shift : Tensor of shape (n_samples, n_features) or None
         What a row's absence changes in the positive node of its own class; None where the text
         does not depend on the support.
-    offset : Tensor of shape (n_samples, n_classes) or float
-        Held-out visual logits, already scaled by their trust.
+    offset : Tensor of shape (n_samples, n_classes) or None
+        Held-out visual logits, already scaled by their trust; only the fused loss needs them.
     """
 
     X: Tensor
     y: Tensor
     weight: Tensor
     own_shift: Tensor | None
-    offset: Tensor | float
+    offset: Tensor | None
 
     @classmethod
     def from_arrays(
         cls,
         X: Floats,
-        y: Floats,
+        y: Ints,
         weight: Floats,
         own_shift: Floats | None,
-        offset: Floats | float,
+        offset: Floats | None,
         device: str,
     ) -> Batch:
         """Copy arrays to float32 tensors on the device."""
@@ -62,7 +64,7 @@ class Batch:
             torch.as_tensor(y, dtype=torch.long, device=device),
             tensor(weight / weight.sum()),
             None if own_shift is None else tensor(own_shift),
-            offset if isinstance(offset, float) else tensor(offset),
+            None if offset is None else tensor(offset),
         )
 
 
@@ -107,7 +109,8 @@ class FusedLoss:
     def __call__(self, network: HeteroGraphNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss to minimise, and the log-loss of each row."""
         cosine = text_logits(batch, network.positives())
-        rows = F.cross_entropy(self.text_scale * cosine + batch.offset, batch.y, reduction="none")
+        visual = 0.0 if batch.offset is None else batch.offset
+        rows = F.cross_entropy(self.text_scale * cosine + visual, batch.y, reduction="none")
         loss = batch.weight @ rows
         if self.start is not None:
             change = self.text_scale * (cosine - self.start)
@@ -144,45 +147,129 @@ class JointLoss:
 Loss = Callable[[HeteroGraphNetwork, Batch], tuple[Tensor, Tensor]]
 
 
-def train(
+@dataclass(frozen=True)
+class Settings:
+    """Scalars of the graph and of its training; see :class:`HeGraphClassifier`."""
+
+    paths: PathWeights
+    negative_to_positive_predict: float | None
+    top_k: int | None
+    learning_rate: float
+    max_iter: int
+    tol: float
+    early_stopping: bool
+    device: str
+    verbose: bool
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Adapted nodes `P'`, `N'` and cache shift `g B`, with the training loss before each step."""
+
+    positive: Floats
+    negative: Floats
+    visual_shift: Floats
+    loss_curve: list[float]
+
+
+def train_graph(
+    support: Support,
+    folds: Ints,
+    initial: tuple[Floats, Floats, Floats],
+    own_shift: Floats | None,
+    offset: Floats | None,
+    make_loss: Callable[[Batch, HeteroGraphNetwork], Loss],
+    settings: Settings,
+) -> Trained:
+    """Train the network on the support, with early stopping for a number of steps chosen on folds.
+
+    Parameters
+    ----------
+    support : Support
+        Support set and text nodes.
+    folds : ndarray of shape (n_samples,)
+        Fold that holds each row out, -1 for none.
+    initial : tuple of ndarray of shape (n_features, n_features)
+        Start of `W_n, W_p, W_v`.
+    own_shift, offset : ndarray or None
+        See :class:`Batch`.
+    make_loss : callable
+        Makes the loss of a batch and its untrained network.
+    settings : Settings
+        Scalars.
+    """
+    device, onehot = settings.device, support.onehot
+
+    def prepare(kept: NDArray[np.bool_]) -> tuple[HeteroGraphNetwork, Batch, Loss]:
+        nodes = {
+            "positive": support.positive,
+            "negative": support.negative,
+            "visual": class_means(support.X[kept], onehot[kept]),
+        }
+        network = HeteroGraphNetwork(
+            nodes, settings.paths, top_k=settings.top_k, initial=initial, device=device
+        )
+        weight = np.where(kept, support.sample_weight, 0.0)
+        batch = Batch.from_arrays(support.X, support.y, weight, own_shift, offset, device)
+        return network, batch, make_loss(batch, network)
+
+    steps = settings.max_iter
+    if settings.early_stopping and folds.max() >= 0:
+        curves = [
+            held_out_curve(*prepare(folds != fold), folds == fold, settings)
+            for fold in range(folds.max() + 1)
+        ]
+        steps = int(np.argmin(np.mean(curves, axis=0)))
+    network, batch, loss = prepare(np.ones(len(support.y), dtype=bool))
+    curve = []
+    for value, _ in tqdm(
+        optimise(network, batch, loss, settings.learning_rate, steps),
+        total=steps,
+        disable=not settings.verbose,
+        desc="HeGraph",
+    ):
+        curve.append(value)
+        if has_converged(curve, settings.tol):
+            break
+    with torch.no_grad():
+        parts = (
+            network.positives(settings.negative_to_positive_predict),
+            network.negatives(),
+            network.visual_shift(),
+        )
+    positive, negative, shift = (part.cpu().numpy().astype(np.float64) for part in parts)
+    return Trained(positive, negative, shift, curve)
+
+
+def held_out_curve(
     network: HeteroGraphNetwork,
     batch: Batch,
     loss: Loss,
-    *,
-    learning_rate: float,
-    max_iter: int,
-    tol: float,
-    held_out: Tensor | None = None,
-    progress: Callable[[int, float], None] | None = None,
-) -> tuple[list[float], list[float]]:
-    """Full-batch AdamW on `W_n, W_p, W_v`.
+    held_out: NDArray[np.bool_],
+    settings: Settings,
+) -> Floats:
+    """Mean log-loss of the held-out rows before each step and after the last."""
+    inside = torch.as_tensor(held_out, device=settings.device)
+    curve = [
+        float(rows[inside].mean())
+        for _, rows in optimise(network, batch, loss, settings.learning_rate, settings.max_iter)
+    ]
+    with torch.no_grad():
+        curve.append(float(loss(network, batch)[1][inside].mean()))
+    return np.array(curve)
 
-    Returns
-    -------
-    list of float
-        Training loss before each step.
-    list of float
-        Mean log-loss of the rows in `held_out` before each step and after the last; empty
-        without `held_out`.
-    """
+
+def optimise(
+    network: HeteroGraphNetwork, batch: Batch, loss: Loss, learning_rate: float, steps: int
+) -> Iterator[tuple[float, Tensor]]:
+    """Full-batch AdamW on `W_n, W_p, W_v`; yields loss and row losses before each step."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    curve: list[float] = []
-    outside: list[float] = []
-    for step in range(max_iter + (held_out is not None)):
+    for _ in range(steps):
         value, rows = loss(network, batch)
-        if held_out is not None:
-            outside.append(float(rows.detach()[held_out].mean()))
-            if step == max_iter:
-                break
-        curve.append(float(value.detach()))
-        if progress is not None:
-            progress(step, curve[-1])
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if has_converged(curve, tol):
-            break
-    return curve, outside
+        yield float(value.detach()), rows.detach()
 
 
 def has_converged(curve: list[float], tol: float) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from skhegraph.base import Floats, log_softmax
+from skhegraph.base import Floats, Ints, log_softmax
 
 #: Strength of the log-normal priors, in nats at one standard deviation.
 PRIOR_STRENGTH = 2.0
@@ -30,7 +30,7 @@ class Trust(NamedTuple):
     loss: float
 
 
-def impostor_spread(logits: Floats, y: Floats) -> float:
+def impostor_spread(logits: Floats, y: Ints) -> float:
     """Standard deviation of each row's logits of the wrong classes about their mean.
 
     It is the natural unit of the visual logits: it needs no genuine pair, so it can be measured
@@ -45,7 +45,7 @@ def impostor_spread(logits: Floats, y: Floats) -> float:
 
 
 def fit_trust(
-    text: Floats, visual: Floats | None, y: Floats, sample_weight: Floats, visual_prior: float = 1.0
+    text: Floats, visual: Floats | None, y: Ints, sample_weight: Floats, visual_prior: float = 1.0
 ) -> Trust:
     """Estimate the fusion weights `a` and `b` on held-out logits.
 
@@ -95,9 +95,7 @@ def _bounds(centre: Floats) -> list[tuple[float, float]]:
     return [(c + low, c + high) for c, (low, high) in zip(centre, BOUNDS, strict=False)]
 
 
-def information_gain(
-    text: Floats, scale: float, y: Floats, sample_weight: Floats
-) -> float:
+def information_gain(text: Floats, scale: float, y: Ints, sample_weight: Floats) -> float:
     """Nats a row that the scaled text logits tell about the class, beyond a uniform guess."""
     log_p = log_softmax(scale * text)[np.arange(len(y)), y]
     mean = float(sample_weight @ log_p / sample_weight.sum())
