@@ -10,16 +10,20 @@ from skhegraph._version import __version__
 _PUBLIC = {
     "PAPER_SETTINGS": "classifier",
     "CLIPFeatures": "features",
+    "FewShotSplit": "model_selection",
     "HeGraphClassifier": "classifier",
     "ZeroShotCLIPClassifier": "zero_shot",
+    "make_hegraph_pipeline": "pipeline",
 }
 
 __all__ = [
     "PAPER_SETTINGS",
     "CLIPFeatures",
+    "FewShotSplit",
     "HeGraphClassifier",
     "ZeroShotCLIPClassifier",
     "__version__",
+    "make_hegraph_pipeline",
 ]
 
 

@@ -136,7 +136,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, index = np.unique(y[keep], return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y holds one class ({self.classes_[0]!r}); "
+                f"y holds one class ({self.classes_[0]}); "
                 f"{type(self).__name__} needs samples of at least two classes."
                 if len(self.classes_)
                 else "Every sample_weight is zero: no sample of any class is left."
@@ -210,7 +210,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         if given is None:
             if not all(isinstance(label, str) for label in self.classes_):
                 raise ValueError(
-                    f"The labels ({self.classes_[0]!r}, ...) are not strings, so they give no "
+                    f"The labels ({self.classes_[0]}, ...) are not strings, so they give no "
                     "prompts: set class_names to a list of names in the order of classes_ or to a "
                     "mapping from label to name (or text_features='prototypes' to use no text)."
                 )
@@ -219,7 +219,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
             missing = [label for label in self.classes_ if label not in given]
             if missing:
                 raise ValueError(
-                    f"class_names has no name for {missing[:5]}: the mapping must name every "
+                    f"class_names has no name for {[str(label) for label in missing[:5]]}: the mapping must name every "
                     "label in y."
                 )
             names = [given[label] for label in self.classes_]
@@ -234,7 +234,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         for label, name in zip(self.classes_, names, strict=True):
             if not isinstance(name, str) or not name.strip():
                 raise ValueError(
-                    f"Class {label!r} has no name (got {name!r}): every class needs a "
+                    f"Class {str(label)!r} has no name (got {name!r}): every class needs a "
                     "non-empty string in class_names."
                 )
         return names

@@ -109,4 +109,7 @@ def _to_torch(R: Edges, device: str) -> Tensor:
     coo = R.tocoo()
     index = torch.as_tensor(np.stack([coo.row, coo.col]), dtype=torch.long)
     values = torch.as_tensor(coo.data, dtype=torch.float32)
-    return torch.sparse_coo_tensor(index, values, coo.shape, device=device).coalesce()
+    sparse = torch.sparse_coo_tensor(
+        index, values, coo.shape, device=device, check_invariants=False
+    )
+    return sparse.coalesce()

@@ -1,0 +1,133 @@
+"""The main job on real images and the real tiny CLIP: files in, searched and saved model out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits, load_files
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.pipeline import Pipeline
+
+from skhegraph import CLIPFeatures, HeGraphClassifier, make_hegraph_pipeline
+
+TINY = "skhegraph-tiny"
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+    """Paths of 16 PNG files of each digit, and their names."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits = load_digits()
+    paths, labels = [], []
+    for c, name in enumerate(NAMES):
+        for i in np.flatnonzero(digits.target == c)[:16]:
+            path = folder / f"{name}-{i}.png"
+            Image.fromarray((digits.images[i] * 15).astype(np.uint8)).save(path)
+            paths.append(str(path))
+            labels.append(name)
+    return np.array(paths, dtype=object), np.array(labels)
+
+
+@pytest.fixture(scope="module")
+def fitted(files: tuple[np.ndarray, np.ndarray]) -> Pipeline:
+    paths, labels = files
+    support = np.arange(len(paths)) % 16 < 8
+    pipe = Pipeline([("clip", CLIPFeatures(TINY)), ("clf", HeGraphClassifier(TINY))])
+    return pipe.set_params(clf__random_state=0).fit(paths[support], labels[support])
+
+
+def test_fit_on_paths_with_string_labels(
+    files: tuple[np.ndarray, np.ndarray], fitted: Pipeline
+) -> None:
+    paths, labels = files
+    queries = np.arange(len(paths)) % 16 >= 8
+    assert list(fitted.classes_) == sorted(NAMES)
+    assert fitted.score(paths[queries], labels[queries]) > 0.6  # chance is 0.1
+    proba = fitted.predict_proba(list(paths[queries]))
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+
+def test_dump_load_and_predict_in_a_new_process(
+    files: tuple[np.ndarray, np.ndarray], fitted: Pipeline, tmp_path: Path
+) -> None:
+    paths, _ = files
+    model, out = tmp_path / "model.joblib", tmp_path / "proba.npy"
+    joblib.dump(fitted, model)
+    assert model.stat().st_size < 5e6
+    assert model.stat().st_size < 1e5  # far below the 4.7 MB of the weights: none inside
+    code = (
+        "import joblib, numpy as np, sys\n"
+        f"pipe = joblib.load({str(model)!r})\n"
+        f"np.save({str(out)!r}, pipe.predict_proba({list(paths[:20])!r}))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_array_equal(np.load(out), fitted.predict_proba(list(paths[:20])))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_grid_search_over_graph_parameters(
+    files: tuple[np.ndarray, np.ndarray], n_jobs: int
+) -> None:
+    paths, labels = files
+    few = np.arange(len(paths)) % 16 < 4
+    search = GridSearchCV(
+        make_hegraph_pipeline(TINY, random_state=0, max_iter=3),
+        {"clf__visual_to_positive": [0.0, 0.24], "clf__top_k": [None, 3]},
+        cv=StratifiedKFold(2),
+        scoring=["neg_log_loss", "roc_auc_ovr"],
+        refit="neg_log_loss",
+        n_jobs=n_jobs,
+        error_score="raise",
+    ).fit(paths[few], labels[few])
+    scores = search.cv_results_["mean_test_neg_log_loss"]
+    assert len(set(np.round(scores, 6))) == 4  # every candidate is another model
+    assert search.best_score_ == scores.max()
+
+
+def test_clone_cross_val_score_and_calibration(files: tuple[np.ndarray, np.ndarray]) -> None:
+    paths, labels = files
+    pipe = clone(make_hegraph_pipeline(TINY, random_state=0, max_iter=3))
+    scores = cross_val_score(pipe, paths, labels, cv=2, error_score="raise")
+    assert scores.min() > 0.4
+    calibrated = CalibratedClassifierCV(pipe, cv=2).fit(paths, labels)
+    np.testing.assert_allclose(calibrated.predict_proba(paths[:5]).sum(axis=1), 1)
+
+
+def test_make_hegraph_pipeline_gives_one_clip_to_both_steps() -> None:
+    pipe = make_hegraph_pipeline(
+        "RN50", "openai", device="cpu", clip_params={"batch_size": 7}, top_k=3
+    )
+    for step in pipe.named_steps.values():
+        assert (step.model_name, step.pretrained, step.device) == ("RN50", "openai", "cpu")
+    assert pipe.named_steps["clip"].batch_size == 7
+    assert pipe.named_steps["clf"].top_k == 3
+
+
+def test_wrong_pairing_names_both_widths_and_the_remedy(
+    files: tuple[np.ndarray, np.ndarray],
+) -> None:
+    paths, labels = files
+    pipe = Pipeline([("clip", CLIPFeatures(TINY)), ("clf", HeGraphClassifier(TINY))])
+    wide = np.hstack([pipe["clip"].fit_transform(paths[::4])] * 2)
+    with pytest.raises(ValueError, match=r"256 features.*128.*make_hegraph_pipeline"):
+        pipe["clf"].fit(wide, labels[::4])
+
+
+@pytest.mark.parametrize("name", ["cifar10", "pacs_photo", "signdigits"])
+def test_shared_images_from_files(shared_data: Path, name: str) -> None:
+    train = load_files(shared_data / "images" / name / "train", load_content=False)
+    test = load_files(shared_data / "images" / name / "test", load_content=False)
+    names = [label.replace("_", " ") for label in train.target_names]
+    support = np.concatenate([np.flatnonzero(train.target == c)[:16] for c in range(len(names))])
+    pipe = make_hegraph_pipeline(TINY, class_names=names, random_state=0)
+    pipe.fit(train.filenames[support], train.target[support])
+    assert pipe.score(test.filenames, test.target) > 0.5
