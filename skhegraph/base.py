@@ -216,10 +216,10 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
                 )
             names = [str(label) for label in self.classes_]
         elif isinstance(given, Mapping):
-            missing = [label for label in self.classes_ if label not in given]
+            missing = [str(label) for label in self.classes_ if label not in given]
             if missing:
                 raise ValueError(
-                    f"class_names has no name for {[str(label) for label in missing[:5]]}: the mapping must name every "
+                    f"class_names has no name for {missing[:5]}: the mapping must name every "
                     "label in y."
                 )
             names = [given[label] for label in self.classes_]

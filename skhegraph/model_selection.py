@@ -81,9 +81,9 @@ class FewShotSplit(BaseShuffleSplit):  # type: ignore[misc]
         y = column_or_1d(y)
         classes, index, counts = np.unique(y, return_inverse=True, return_counts=True)
         if counts.min() <= self.n_shots:
-            scarce = classes[counts.argmin()]
+            scarce = str(classes[counts.argmin()])
             raise ValueError(
-                f"n_shots={self.n_shots}: class {str(scarce)!r} has only {counts.min()} samples, and "
+                f"n_shots={self.n_shots}: class {scarce!r} has only {counts.min()} samples, and "
                 "one at least must be left for the test set. Lower n_shots or add samples."
             )
         rng = check_random_state(self.random_state)
