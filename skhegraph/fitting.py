@@ -33,6 +33,8 @@ PATHS = (
 SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Nats by which held-out evidence must speak for a shrinkage of e or 1/e (squared in the log).
 SHRINKAGE_PRIOR = 0.05
+#: Logits that are enough to estimate the trust in a branch.
+LOGITS_FOR_TRUST = 2_000_000
 #: How strongly informative text lowers the prior weight of the visual branch, a nat.
 TEXT_FIRST = 2.0
 
@@ -57,6 +59,11 @@ def fold_of_rows(y: Ints, n_folds: int, rng: np.random.RandomState) -> Ints:
         rows = rng.permutation(np.flatnonzero(y == c))
         folds[rows] = (np.arange(len(rows)) + rng.randint(n_folds)) % n_folds
     return folds
+
+
+def some_rows(rows: Ints, n_classes: int) -> Ints:
+    """Every k-th row, so that two scalars are not estimated on more logits than they need."""
+    return rows[:: max(1, -(-len(rows) * n_classes // LOGITS_FOR_TRUST))]
 
 
 def own_node_shift(support: Support, text_features: object) -> Floats | None:
@@ -95,7 +102,9 @@ class Visual:
     classifier: Linear | None = None
 
 
-def held_out_discriminant(support: Support, folds: Ints, text: Floats, prior: float) -> Visual:
+def held_out_discriminant(
+    support: Support, folds: Ints, text: Floats, text_scale: float, prior: float
+) -> Visual:
     """Choose the discriminant's shrinkage and the trust by log-loss of held-out rows.
 
     Rows of fold -1 are never held out: their visual logits are zero, and they do not vote. At one
@@ -107,22 +116,30 @@ def held_out_discriminant(support: Support, folds: Ints, text: Floats, prior: fl
     if not out.any():
         classifier = full.at(1.0)
         scale = prior / impostor_spread(classifier(support.X), y)
-        trust = fit_trust(text, None, y, weight)._replace(visual=scale)
+        trust = Trust(text_scale, scale, np.nan)
         return Visual(np.zeros_like(text), trust, 1.0, classifier)
     parts = [
-        (folds == f, ShrunkDiscriminant(support.X[folds != f], onehot[folds != f]))
+        ShrunkDiscriminant(support.X[folds != f], onehot[folds != f])
         for f in range(folds.max() + 1)
     ]
+
+    def held_out_logits(shrinkage: float, rows: Ints) -> Floats:
+        logits = np.zeros((len(rows), text.shape[1]))
+        for fold, part in enumerate(parts):
+            mine = folds[rows] == fold
+            logits[mine] = part.at(shrinkage)(support.X[rows[mine]])
+        return logits
+
+    voters = some_rows(np.flatnonzero(out), text.shape[1])
     candidates = []
     for shrinkage in SHRINKAGES:
-        logits = np.zeros_like(text)
-        for rows, part in parts:
-            logits[rows] = part.at(shrinkage)(support.X[rows])
-        scale = prior / impostor_spread(logits[out], y[out])
-        trust = fit_trust(text[out], logits[out], y[out], weight[out], scale)
+        logits = held_out_logits(shrinkage, voters)
+        scale = prior / impostor_spread(logits, y[voters])
+        trust = fit_trust(text[voters], logits, y[voters], weight[voters], scale, text_scale)
         loss = trust.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
-        candidates.append((loss, shrinkage, logits, trust))
-    _, shrinkage, logits, trust = min(candidates, key=lambda candidate: candidate[0])
+        candidates.append((loss, shrinkage, trust))
+    _, shrinkage, trust = min(candidates, key=lambda candidate: candidate[0])
+    logits = held_out_logits(shrinkage, np.arange(len(y)))
     return Visual(logits, trust, shrinkage, full.at(shrinkage))
 
 
@@ -150,20 +167,21 @@ def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomS
     folds = fold_of_rows(support.y, model.n_folds, rng)
     own_shift = own_node_shift(support, model.text_features)
     text = support_text_logits(support, own_shift)
-    alone = fit_trust(text, None, support.y, support.sample_weight)
+    voters = some_rows(np.arange(len(text)), text.shape[1])
+    alone = fit_trust(text[voters], None, support.y[voters], support.sample_weight[voters])
     information = information_gain(text, alone.text, support.y, support.sample_weight)
     prior = 1.0 / (1.0 + TEXT_FIRST * information)
     if model.visual_classifier == "cache":
         visual = held_out_cache(support, text, prior, model.sharpness)
     else:
-        visual = held_out_discriminant(support, folds, text, prior)
+        visual = held_out_discriminant(support, folds, text, alone.text, prior)
     a = visual.trust.text if model.text_weight is None else float(model.text_weight)
     b = visual.trust.visual if model.visual_weight is None else float(model.visual_weight)
     shots = support.sample_weight.sum() / len(support.positive)
     penalty = model.trust_region * information / shots
 
     def make_loss(batch: Batch, network: HeteroGraphNetwork) -> Loss:
-        return FusedLoss(batch, a * support.logit_scale, network.nodes["positive"], penalty)
+        return FusedLoss(a * support.logit_scale, network.nodes["positive"], penalty)
 
     trained = _train(model, support, rng, folds, own_shift, b * visual.held_out, make_loss)
     return Fit(trained, a, b, visual.shrinkage, visual.classifier)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from skhegraph.base import Ints
 
 
-class FewShotSplit(BaseShuffleSplit):  # type: ignore[misc]
+class FewShotSplit(BaseShuffleSplit):
     """Draw `n_shots` training samples of each class; the rest is the test set.
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from skhegraph.network import HeteroGraphNetwork, PathWeights
 
 #: Steps without an improvement of `tol` after which training stops.
 N_ITER_NO_CHANGE = 10
+#: Logits a step at most: a larger support takes turns, every k-th row a step.
+LOGITS_PER_STEP = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,16 @@ class Batch:
             None if offset is None else tensor(offset),
         )
 
+    def part(self, step: int, n_classes: int) -> Batch:
+        """Rows of a step: all of them, or every k-th where all would be too many logits."""
+        k = math.ceil(len(self.y) * n_classes / LOGITS_PER_STEP)
+        if k <= 1:
+            return self
+        turn = slice(step % k, None, k)
+        shift, offset = (None if t is None else t[turn] for t in (self.own_shift, self.offset))
+        weight = self.weight[turn] / self.weight[turn].sum().clamp(min=1e-12)
+        return Batch(self.X[turn], self.y[turn], weight, shift, offset)
+
 
 def text_logits(batch: Batch, P: Tensor) -> Tensor:
     """Eq. 7 without tau: `cos(x, P')`, own class without the row's own share of its node."""
@@ -101,10 +114,12 @@ class FusedLoss:
     information they carried before training, over the mean shots a class.
     """
 
-    def __init__(self, batch: Batch, text_scale: float, start: Tensor, penalty: float) -> None:
+    by_row = True  # rows do not interact, so a step may take some of them
+
+    def __init__(self, text_scale: float, start: Tensor, penalty: float) -> None:
         self.text_scale = text_scale
+        self.start = start
         self.penalty = penalty
-        self.start = text_logits(batch, start).detach() if penalty else None
 
     def __call__(self, network: HeteroGraphNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss to minimise, and the log-loss of each row."""
@@ -112,8 +127,10 @@ class FusedLoss:
         visual = 0.0 if batch.offset is None else batch.offset
         rows = F.cross_entropy(self.text_scale * cosine + visual, batch.y, reduction="none")
         loss = batch.weight @ rows
-        if self.start is not None:
-            change = self.text_scale * (cosine - self.start)
+        if self.penalty:
+            with torch.no_grad():
+                start = text_logits(batch, self.start)
+            change = self.text_scale * (cosine - start)
             change = change - change.mean(dim=1, keepdim=True)
             loss = loss + self.penalty * (batch.weight @ change.square().sum(dim=1))
         return loss, rows
@@ -124,6 +141,8 @@ class JointLoss:
 
     Rows whose class has no other row have no visual loss (trap 1, one shot).
     """
+
+    by_row = False  # every row is in the cache of the others
 
     def __init__(self, batch: Batch, logit_scale: float, loss_weight: float, sharpness: float):
         self.logit_scale = logit_scale
@@ -144,7 +163,7 @@ class JointLoss:
         return loss, rows
 
 
-Loss = Callable[[HeteroGraphNetwork, Batch], tuple[Tensor, Tensor]]
+Loss = FusedLoss | JointLoss
 
 
 @dataclass(frozen=True)
@@ -222,7 +241,7 @@ def train_graph(
         steps = int(np.argmin(np.mean(curves, axis=0)))
     network, batch, loss = prepare(np.ones(len(support.y), dtype=bool))
     curve = []
-    for value, _ in tqdm(
+    for value in tqdm(
         optimise(network, batch, loss, settings.learning_rate, steps),
         total=steps,
         disable=not settings.verbose,
@@ -250,26 +269,29 @@ def held_out_curve(
 ) -> Floats:
     """Mean log-loss of the held-out rows before each step and after the last."""
     inside = torch.as_tensor(held_out, device=settings.device)
-    curve = [
-        float(rows[inside].mean())
-        for _, rows in optimise(network, batch, loss, settings.learning_rate, settings.max_iter)
-    ]
-    with torch.no_grad():
-        curve.append(float(loss(network, batch)[1][inside].mean()))
+
+    def outside_loss() -> float:
+        with torch.no_grad():
+            return float(loss(network, batch)[1][inside].mean())
+
+    curve = [outside_loss()]
+    for _ in optimise(network, batch, loss, settings.learning_rate, settings.max_iter):
+        curve.append(outside_loss())
     return np.array(curve)
 
 
 def optimise(
     network: HeteroGraphNetwork, batch: Batch, loss: Loss, learning_rate: float, steps: int
-) -> Iterator[tuple[float, Tensor]]:
-    """Full-batch AdamW on `W_n, W_p, W_v`; yields loss and row losses before each step."""
+) -> Iterator[float]:
+    """AdamW on `W_n, W_p, W_v`; yields the loss before each step, after the step."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    for _ in range(steps):
-        value, rows = loss(network, batch)
+    n_classes = len(network.nodes["positive"])
+    for step in range(steps):
+        value, _ = loss(network, batch.part(step, n_classes) if loss.by_row else batch)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        yield float(value.detach()), rows.detach()
+        yield float(value.detach())
 
 
 def has_converged(curve: list[float], tol: float) -> bool:

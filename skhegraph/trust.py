@@ -45,7 +45,12 @@ def impostor_spread(logits: Floats, y: Ints) -> float:
 
 
 def fit_trust(
-    text: Floats, visual: Floats | None, y: Ints, sample_weight: Floats, visual_prior: float = 1.0
+    text: Floats,
+    visual: Floats | None,
+    y: Ints,
+    sample_weight: Floats,
+    visual_prior: float = 1.0,
+    text_start: float | None = None,
 ) -> Trust:
     """Estimate the fusion weights `a` and `b` on held-out logits.
 
@@ -59,6 +64,8 @@ def fit_trust(
         Weights, 1 for an ordinary row.
     visual_prior : float, default=1.0
         Median of the prior of `b`; that of `a` is 1, CLIP's own scale.
+    text_start : float or None, default=None
+        A good `a` to start from; None tries two.
 
     Returns
     -------
@@ -72,17 +79,24 @@ def fit_trust(
 
     def objective(log_scale: Floats) -> tuple[float, Floats]:
         scales = np.exp(log_scale)
-        log_p = log_softmax(sum(s * b for s, b in zip(scales, branches, strict=True)))
-        residual = np.exp(log_p)
+        logits = scales[0] * branches[0]
+        for scale, branch in zip(scales[1:], branches[1:], strict=True):
+            logits += scale * branch
+        logits -= logits.max(axis=1, keepdims=True)
+        own = logits[rows, y]
+        np.exp(logits, out=logits)
+        total = logits.sum(axis=1)
+        residual = logits / total[:, None]  # of the softmax, against the labels
         residual[rows, y] -= 1
         residual *= sample_weight[:, None]
         z = (log_scale - centre) / width
-        loss = -(sample_weight @ log_p[rows, y]) + PRIOR_STRENGTH * (z @ z)
-        slopes = np.array([(residual * b).sum() for b in branches])
+        loss = sample_weight @ (np.log(total) - own) + PRIOR_STRENGTH * (z @ z)
+        slopes = np.array([np.vdot(residual, branch) for branch in branches])
         return loss, scales * slopes + 2 * PRIOR_STRENGTH * z / width
 
     # The log-loss in log a is not convex (it is flat where a is small): start on both sides.
-    starts = [centre, centre + np.array([-3.0, 0.0])[: len(branches)]]
+    first = [0.0, -3.0] if text_start is None else [np.log(text_start)]
+    starts = [np.concatenate([[log_a], centre[1:]]) for log_a in first]
     fits = [
         minimize(objective, s, jac=True, method="L-BFGS-B", bounds=_bounds(centre)) for s in starts
     ]
