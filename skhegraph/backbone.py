@@ -6,6 +6,7 @@ is cheap, and nothing that only needs features or a fitted classifier pays for t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -101,12 +102,26 @@ class Backbone:
         self._geometry, self._mean, self._std = _split_transform(preprocess)
         self._text: dict[str, np.ndarray] = {}
         self._text_lock = threading.Lock()
+        self._fingerprint: str | None = None
         self.logit_scale = float(self._model.logit_scale.detach().exp())
         self.n_features = int(self._encode_prompts([""]).shape[1])
 
     def __repr__(self) -> str:
         """Name the model, its weights and its device."""
         return f"Backbone({self.model_name!r}, {self.pretrained!r}, device={self.device!r})"
+
+    def fingerprint(self) -> str:
+        """Digest of what image features depend on: weights, preprocessing, precision."""
+        import torch
+
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(f"{self.preprocess} {self.device != 'cpu'}".encode())
+            for name, tensor in sorted(self._model.state_dict().items()):
+                array = tensor.detach().cpu().contiguous()
+                digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+                digest.update(array.flatten().view(torch.uint8).numpy())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def encode_images(self, batch: torch.Tensor | Sequence[torch.Tensor]) -> np.ndarray:
         """Encode a batch of preprocessed images.

@@ -8,14 +8,20 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_scalar
 
-from skhegraph.images import ImageDecodeError, as_image_list, decode_image, describe_source
+from skhegraph.images import (
+    ImageDecodeError,
+    as_image_list,
+    decode_image,
+    describe_source,
+    image_content,
+)
 
 if TYPE_CHECKING:
     from skhegraph.backbone import Backbone
@@ -24,6 +30,7 @@ __all__ = ["CLIPFeatures"]
 
 _CHUNK = 8  # images a task: small enough to share out, large enough to hide the pool's cost
 _MAX_WORKERS = 8
+_PIECE = 16  # batches a transaction of the feature store
 
 
 class CLIPFeatures(TransformerMixin, BaseEstimator):
@@ -52,6 +59,11 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
     num_workers : int or None, default=None
         Threads that decode and resize while the model runs. None takes the number of CPU
         cores, 8 at most.
+    cache_dir : str, path or None, default=None
+        Folder of an on-disk store of features, shared by processes and runs: an image whose
+        bytes were encoded before with the same weights and preprocessing is not encoded again.
+    cache_max_bytes : int or None, default=None
+        Bound on the stored features; the oldest go first. None sets no bound.
     on_error : {"raise", "nan"}, default="raise"
         What to do with inputs that cannot be read: one error that names them all, or a row of
         NaN for each and a warning.
@@ -94,6 +106,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         device: str = "auto",
         batch_size: int = 64,
         num_workers: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_max_bytes: int | None = None,
         on_error: str = "raise",
         verbose: int = 0,
     ) -> None:
@@ -102,6 +116,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         self.device = device
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.cache_dir = cache_dir
+        self.cache_max_bytes = cache_max_bytes
         self.on_error = on_error
         self.verbose = verbose
 
@@ -163,7 +179,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             places.setdefault(_identity(item), []).append(position)
         groups = list(places.values())
         backbone = self._load_backbone()
-        features, errors = self._encode([items[group[0]] for group in groups], backbone)
+        encode = self._encode if self.cache_dir is None else self._encode_through_store
+        features, errors = encode([items[group[0]] for group in groups], backbone)
         out = np.empty((len(items), backbone.n_features), dtype=np.float32)
         for group, row in zip(groups, features, strict=True):
             out[group] = row
@@ -207,6 +224,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
         if self.num_workers is not None:
             check_scalar(self.num_workers, "num_workers", Integral, min_val=1)
+        if self.cache_max_bytes is not None:
+            check_scalar(self.cache_max_bytes, "cache_max_bytes", Integral, min_val=1)
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}.")
 
@@ -250,6 +269,50 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         flush()
         return features, errors
 
+    def _encode_through_store(
+        self, sources: Sequence[Any], backbone: Backbone
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Encode the images that the store does not hold; as `_encode`."""
+        from skhegraph.store import FeatureStore
+
+        store = FeatureStore(
+            cast("str", self.cache_dir),
+            backbone.fingerprint(),
+            backbone.n_features,
+            self.cache_max_bytes,
+        )
+        features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
+        errors: dict[int, str] = {}
+
+        def key(source: Any) -> bytes | str:
+            try:
+                return store.key(image_content(source))
+            except ImageDecodeError as error:
+                return str(error)
+
+        def compute(missing: list[int]) -> np.ndarray:
+            rows, unreadable = self._encode([sources[places[i]] for i in missing], backbone)
+            errors.update({places[missing[j]]: reason for j, reason in unreadable.items()})
+            return rows
+
+        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
+        keys = list(_map_ahead(key, sources, workers, ahead=2 * self.batch_size))
+        errors.update({i: k for i, k in enumerate(keys) if isinstance(k, str)})
+        distinct: dict[bytes, list[int]] = {}
+        for i, k in enumerate(keys):
+            if isinstance(k, bytes):
+                distinct.setdefault(k, []).append(i)
+        piece = _PIECE * self.batch_size  # what a kill can lose
+        for part in _chunks(list(distinct.items()), piece):
+            places = [positions[0] for _, positions in part]
+            rows = store.get_or_compute([k for k, _ in part], compute)
+            for row, (_, positions) in zip(rows, part, strict=True):
+                features[positions] = row
+                reason = errors.get(positions[0])
+                if reason is not None:
+                    errors.update(dict.fromkeys(positions, reason))
+        return features, errors
+
     def _report(self, items: Sequence[Any], reasons: dict[int, str]) -> None:
         """Raise, or warn of, all unreadable inputs at once."""
         message = f"{len(reasons)} of {len(items)} images cannot be read:\n" + "\n".join(
@@ -268,6 +331,10 @@ def _identity(item: Any) -> Hashable:
     if isinstance(item, bytes):
         return ("bytes", item)
     return ("object", id(item))
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _map_ahead(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +147,37 @@ def decode_image(source: Any) -> Image.Image:
     ) as error:
         raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
     raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+
+
+def image_content(source: Any) -> bytes:
+    """Bytes that tell one image from another: the file's own, or the decoded pixels.
+
+    Parameters
+    ----------
+    source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
+        As in :func:`decode_image`; files are read, not decoded.
+
+    Returns
+    -------
+    bytes
+        Equal for equal images of one kind.
+
+    Raises
+    ------
+    ImageDecodeError
+        If `source` cannot be read.
+    """
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            return Path(source).read_bytes()
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return bytes(source)
+        if _is_file(source):
+            return _read_all(source)
+    except (OSError, ValueError) as error:
+        raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
+    image = decode_image(source)
+    return f"RGB {image.size} ".encode() + image.tobytes()
 
 
 def describe_source(source: Any) -> str:
