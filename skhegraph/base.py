@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -61,7 +62,7 @@ def unit_rows(X: ArrayLike) -> Floats:
 
 def class_means(X: Floats, onehot: Floats) -> Floats:
     """Weighted mean row of each class: the visual nodes `V`."""
-    return (onehot.T @ X) / onehot.sum(axis=0)[:, None]
+    return (csr_array(onehot.T) @ X) / onehot.sum(axis=0)[:, None]
 
 
 def check_number(

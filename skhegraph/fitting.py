@@ -168,8 +168,9 @@ def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomS
     own_shift = own_node_shift(support, model.text_features)
     text = support_text_logits(support, own_shift)
     voters = some_rows(np.arange(len(text)), text.shape[1])
-    alone = fit_trust(text[voters], None, support.y[voters], support.sample_weight[voters])
-    information = information_gain(text, alone.text, support.y, support.sample_weight)
+    y, weight = support.y[voters], support.sample_weight[voters]
+    alone = fit_trust(text[voters], None, y, weight)
+    information = information_gain(text[voters], alone.text, y, weight)
     prior = 1.0 / (1.0 + TEXT_FIRST * information)
     if model.visual_classifier == "cache":
         visual = held_out_cache(support, text, prior, model.sharpness)

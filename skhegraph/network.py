@@ -59,13 +59,19 @@ class HeteroGraphNetwork(nn.Module):
             weights, self_weight = normalise(R)
             self_column = torch.as_tensor(self_weight, dtype=torch.float32, device=device)
             self.edges[key] = _to_torch(weights, device), self_column
+        # What only depends on the initial nodes is gathered once: W acts on it linearly.
+        self.gathered = {
+            (source, target): self.gather(source, target, self.nodes[source])
+            for source, target in self.edges
+            if target != "visual"
+        }
         tensors = [torch.tensor(W, dtype=torch.float32, device=device) for W in initial]
         self.W_n, self.W_p, self.W_v = (nn.Parameter(W) for W in tensors)
 
-    def message(self, source: str, target: str, y: Tensor, W: Tensor) -> Tensor:
-        """Messages into the target nodes (section 3): `act(W x_i / (d_i+1) + sum_j .. W y_j)`."""
+    def gather(self, source: str, target: str, y: Tensor) -> Tensor:
+        """Input of a message (section 3): `x_i / (d_i+1) + sum_j r_ij / sqrt(..) y_j`."""
         R, self_weight = self.edges[source, target]
-        return torch.tanh(self_weight * (self.nodes[target] @ W.T) + R @ (y @ W.T))
+        return self_weight * self.nodes[target] + R @ y
 
     def negatives(self) -> Tensor:
         """Eq. 1-2: `N' = N + b_pn m(p->n) + b_vn m(v->n)`."""
@@ -75,7 +81,7 @@ class HeteroGraphNetwork(nn.Module):
             ("visual", self.paths.visual_to_negative),
         ):
             if weight:
-                N = N + weight * self.message(source, "negative", self.nodes[source], self.W_n)
+                N = N + weight * torch.tanh(self.gathered[source, "negative"] @ self.W_n.T)
         return N
 
     def positives(self, negative_to_positive: float | None = None) -> Tensor:
@@ -92,8 +98,11 @@ class HeteroGraphNetwork(nn.Module):
             ("negative", a_np),
         ):
             if weight:
-                y = self.negatives() if source == "negative" else self.nodes[source]
-                P = P + weight * self.message(source, "positive", y, self.W_p)
+                if source == "negative":
+                    inputs = self.gather(source, "positive", self.negatives())
+                else:
+                    inputs = self.gathered[source, "positive"]
+                P = P + weight * torch.tanh(inputs @ self.W_p.T)
         return P
 
     def visual_shift(self) -> Tensor:

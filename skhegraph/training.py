@@ -19,7 +19,7 @@ from skhegraph.network import HeteroGraphNetwork, PathWeights
 #: Steps without an improvement of `tol` after which training stops.
 N_ITER_NO_CHANGE = 10
 #: Logits a step at most: a larger support takes turns, every k-th row a step.
-LOGITS_PER_STEP = 4_000_000
+LOGITS_PER_STEP = 2_000_000
 
 
 @dataclass(frozen=True)
