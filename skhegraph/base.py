@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -16,6 +16,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 DEFAULT_LOGIT_SCALE = 100.0
+#: Bound of every scalar parameter: beyond it single precision gives no sensible result.
+LARGEST = 1e6
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.intp]
 
@@ -66,13 +68,13 @@ def class_means(X: Floats, onehot: Floats) -> Floats:
 
 
 def check_number(
-    name: str, value: Any, low: float, high: float = np.inf, *, closed: bool = True
+    name: str, value: Any, low: float, high: float = LARGEST, *, closed: bool = True
 ) -> None:
-    """Raise ValueError unless `value` is a finite real number in [low, high] ((low, if open)."""
-    ok = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
-    if not ok or not (low <= value if closed else low < value) or value > high:
+    """Raise ValueError unless `value` is a real number in [low, high], or (low, high] if open."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not low <= value <= high or (value == low and not closed):
         bracket = "[" if closed else "("
-        raise ValueError(f"{name}={value!r}: expected a number in {bracket}{low}, {high}].")
+        raise ValueError(f"{name}={value!r}: expected a number in {bracket}{low:g}, {high:g}].")
 
 
 class CLIPClassifier(ClassifierMixin, BaseEstimator):
@@ -171,7 +173,13 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         shape = (len(self.classes_), n_features)
         arrays = []
         for name, array in zip(("positive", "negative"), source, strict=True):
-            array = np.asarray(array, dtype=np.float64)
+            try:
+                array = np.asarray(array, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"text_features: the {name} array is not numeric ({error}); expected shape "
+                    f"{shape}, one row a class in the order of classes_."
+                ) from error
             if array.shape != shape or not np.isfinite(array).all():
                 what = "NaN or infinite values" if array.shape == shape else f"shape {array.shape}"
                 raise ValueError(
@@ -225,7 +233,8 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
                 )
             names = [given[label] for label in self.classes_]
         else:
-            names = list(given) if not isinstance(given, str) else []
+            usable = isinstance(given, Iterable) and not isinstance(given, str)
+            names = list(given) if usable else []
             if len(names) != len(self.classes_):
                 raise ValueError(
                     f"class_names={given!r} holds {len(names)} names for {len(self.classes_)} "

@@ -43,6 +43,10 @@ PAPER_SETTINGS: Mapping[str, Any] = MappingProxyType(
 )
 
 
+#: Fitted attributes of the discriminant, then those of the cache.
+_VISUAL_STATE = ("shrinkage_", "visual_coef_", "visual_intercept_", "cache_keys_", "cache_labels_")
+
+
 class HeGraphClassifier(CLIPClassifier):
     """Few-shot classifier on CLIP features that adapts text through a heterogeneous graph.
 
@@ -120,8 +124,9 @@ class HeGraphClassifier(CLIPClassifier):
     early_stopping : bool, default=False
         Choose the number of steps, up to `max_iter`, by the log-loss of held-out support rows
         (`n_folds` more trainings). With one shot a class there are none: `max_iter` steps.
-    n_folds : int, default=5
-        Stratified folds of the support set that hold out rows, at most the shots of a class.
+    n_folds : int, default=10
+        Stratified folds of the support set that hold out rows to estimate the trust in images
+        (and the number of steps). The only row of a class is never held out.
     random_state : int, RandomState instance or None, default=None
         Shuffles the folds and draws the start.
     device : str, default="auto"
@@ -147,8 +152,14 @@ class HeGraphClassifier(CLIPClassifier):
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
     text_weight_, visual_weight_ : float
         Fusion weights in use.
+    fusion_ : str
+        Fusion in use.
     shrinkage_ : float
-        Covariance shrinkage of the discriminant, chosen on held-out rows.
+        Covariance shrinkage chosen on held-out rows (discriminant).
+    visual_coef_, visual_intercept_ : ndarray
+        Linear visual classifier, before `visual_weight_` (discriminant).
+    cache_keys_, cache_labels_ : ndarray
+        Support rows and class weights (cache), with `sharpness_`.
     logit_scale_ : float
         `tau` in use.
     n_iter_ : int
@@ -206,7 +217,7 @@ class HeGraphClassifier(CLIPClassifier):
         max_iter: int = 30,
         tol: float = 0.0,
         early_stopping: bool = False,
-        n_folds: int = 5,
+        n_folds: int = 10,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -293,11 +304,14 @@ class HeGraphClassifier(CLIPClassifier):
                 check_number(name, getattr(self, name), 0)
         for name in ("sharpness", "learning_rate"):
             check_number(name, getattr(self, name), 0, closed=False)
-        for name, low in (("max_iter", 0), ("n_folds", 2), ("top_k", 1)):
+        if not isinstance(self.early_stopping, (bool, np.bool_)):
+            raise ValueError(f"early_stopping={self.early_stopping!r}: expected True or False.")
+        for name, low in (("max_iter", 0), ("n_folds", 2), ("top_k", 1), ("verbose", 0)):
             value = getattr(self, name)
             if name == "top_k" and value is None:
                 continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+            switch = isinstance(value, bool) and name != "verbose"
+            if not isinstance(value, Integral) or switch or value < low:
                 raise ValueError(f"{name}={value!r}: expected an integer of at least {low}.")
         for name, accepted in (
             ("visual_classifier", ("discriminant", "cache")),
@@ -324,8 +338,9 @@ class HeGraphClassifier(CLIPClassifier):
         self.negative_nodes_ = trained.negative.astype(np.float32)
         self.n_iter_, self.loss_curve_ = len(trained.loss_curve), trained.loss_curve
         self.text_weight_, self.visual_weight_ = fit.text_weight, fit.visual_weight
-        for name in ("visual_coef_", "visual_intercept_", "shrinkage_", "cache_keys_"):
-            self.__dict__.pop(name, None)  # of an earlier fit with other settings
+        self.fusion_, self.sharpness_ = self.fusion, self.sharpness
+        for name in _VISUAL_STATE:
+            self.__dict__.pop(name, None)  # of an earlier fit with the other visual classifier
         if fit.discriminant is not None:
             self.shrinkage_ = fit.shrinkage
             self.visual_coef_, self.visual_intercept_ = fit.discriminant
@@ -344,15 +359,15 @@ class HeGraphClassifier(CLIPClassifier):
         """Text logits (Eq. 7) and visual logits (Eq. 8 or the discriminant), each as fused."""
         text = Z @ (self.logit_scale_ * self.text_weight_ * self.positive_nodes_.T.astype(Z.dtype))
         if hasattr(self, "cache_keys_"):
-            affinity = np.exp(-self.sharpness * (1 - Z @ self.cache_keys_.T.astype(Z.dtype)))
-            scale = self.logit_scale_ if self.fusion == "probabilities" else self.visual_weight_
+            affinity = np.exp(-self.sharpness_ * (1 - Z @ self.cache_keys_.T.astype(Z.dtype)))
+            scale = self.logit_scale_ if self.fusion_ == "probabilities" else self.visual_weight_
             return text, scale * (affinity @ self.cache_labels_)
         visual = Z @ self.visual_coef_.T + self.visual_intercept_
         return text, self.visual_weight_ * visual
 
     def _logits(self, Z: Floats) -> Floats:
         text, visual = self._branches(Z)
-        if self.fusion == "logits":
+        if self.fusion_ == "logits":
             return text + visual
         w = self.visual_weight_
         proba = (softmax(text) + w * softmax(visual)) / (1 + w)

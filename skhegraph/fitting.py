@@ -35,6 +35,8 @@ SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SHRINKAGE_PRIOR = 0.05
 #: Logits that are enough to estimate the trust in a branch.
 LOGITS_FOR_TRUST = 2_000_000
+#: Growth of the prior weight of the visual branch with the shots a class.
+SHOTS_POWER = 1 / 3
 #: How strongly informative text lowers the prior weight of the visual branch, a nat.
 TEXT_FIRST = 2.0
 
@@ -51,13 +53,18 @@ class Fit:
 
 
 def fold_of_rows(y: Ints, n_folds: int, rng: np.random.RandomState) -> Ints:
-    """Fold that holds each row out: stratified, -1 for the only row of a class (never held out)."""
+    """Fold that holds each row out, -1 for the only row of a class (never held out).
+
+    The rows of a class go to different folds, as far as there are folds; folds without a row are
+    left out, so the numbers have no gaps.
+    """
     folds = np.full(len(y), -1)
     counts = np.bincount(y)
-    n_folds = min(n_folds, int(counts.max()))
     for c in np.flatnonzero(counts > 1):
         rows = rng.permutation(np.flatnonzero(y == c))
         folds[rows] = (np.arange(len(rows)) + rng.randint(n_folds)) % n_folds
+    held_out = folds >= 0
+    folds[held_out] = np.unique(folds[held_out], return_inverse=True)[1]
     return folds
 
 
@@ -171,14 +178,14 @@ def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomS
     y, weight = support.y[voters], support.sample_weight[voters]
     alone = fit_trust(text[voters], None, y, weight)
     information = information_gain(text[voters], alone.text, y, weight)
-    prior = 1.0 / (1.0 + TEXT_FIRST * information)
+    shots = support.sample_weight.sum() / len(support.positive)
+    prior = shots**SHOTS_POWER / (1.0 + TEXT_FIRST * information)
     if model.visual_classifier == "cache":
         visual = held_out_cache(support, text, prior, model.sharpness)
     else:
         visual = held_out_discriminant(support, folds, text, alone.text, prior)
     a = visual.trust.text if model.text_weight is None else float(model.text_weight)
     b = visual.trust.visual if model.visual_weight is None else float(model.visual_weight)
-    shots = support.sample_weight.sum() / len(support.positive)
     penalty = model.trust_region * information / shots
 
     def make_loss(batch: Batch, network: HeteroGraphNetwork) -> Loss:

@@ -126,11 +126,11 @@ def to_hetero_data(nodes: dict[str, Floats], top_k: int | None = None) -> Hetero
 
     data: Any = HeteroData()
     for name, x in nodes.items():
-        data[name].x = torch.as_tensor(x, dtype=torch.float32)
+        data[name].x = torch.tensor(x, dtype=torch.float32)  # a copy
     for (source, target), R in build_edges(nodes, top_k).items():
         edges = csr_array(R).tocoo()
         edges.eliminate_zeros()
         store = data[source, "to", target]
         store.edge_index = torch.as_tensor(np.stack([edges.col, edges.row]), dtype=torch.long)
-        store.edge_weight = torch.as_tensor(edges.data, dtype=torch.float32)
+        store.edge_weight = torch.tensor(edges.data, dtype=torch.float32)
     return data

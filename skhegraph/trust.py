@@ -16,8 +16,11 @@ from skhegraph.base import Floats, Ints, log_softmax
 
 #: Strength of the log-normal priors, in nats at one standard deviation.
 PRIOR_STRENGTH = 2.0
-#: Standard deviation of log a (text) and log b (visual).
-PRIOR_WIDTH = np.array([3.0, 1.0])
+#: Standard deviation of log a below 0 and above: CLIP's own scale may be far too sure of a data
+#: set whose names it does not understand, but it is hardly ever too modest.
+TEXT_WIDTH = (3.0, 0.15)
+#: Standard deviation of log b.
+VISUAL_WIDTH = 0.7
 #: Lowest and highest log a and log b.
 BOUNDS = ((-8.0, 3.0), (-8.0, 3.0))
 
@@ -74,7 +77,6 @@ def fit_trust(
     """
     branches = [text] if visual is None else [text, visual]
     centre = np.log([1.0, visual_prior])[: len(branches)]
-    width = PRIOR_WIDTH[: len(branches)]
     rows = np.arange(len(y))
 
     def objective(log_scale: Floats) -> tuple[float, Floats]:
@@ -89,6 +91,7 @@ def fit_trust(
         residual = logits / total[:, None]  # of the softmax, against the labels
         residual[rows, y] -= 1
         residual *= sample_weight[:, None]
+        width = np.array([TEXT_WIDTH[int(log_scale[0] > 0)], VISUAL_WIDTH])[: len(branches)]
         z = (log_scale - centre) / width
         loss = sample_weight @ (np.log(total) - own) + PRIOR_STRENGTH * (z @ z)
         slopes = np.array([np.vdot(residual, branch) for branch in branches])
