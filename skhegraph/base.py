@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 DEFAULT_LOGIT_SCALE = 100.0
+#: Queries scored at a time.
+QUERIES_PER_CHUNK = 1024
 #: Bound of every scalar parameter: beyond it single precision gives no sensible result.
 LARGEST = 1e6
 Floats = NDArray[np.floating[Any]]
@@ -260,6 +263,14 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         """Class logits of unit-row queries, shape (n_queries, n_classes)."""
         raise TypeError(f"{type(self).__name__} must define _logits.")
 
+    def _predict_logits(self, X: ArrayLike) -> Floats:
+        """Logits of validated queries, a chunk at a time so that memory stays bounded."""
+        Z = self._validate_queries(X)
+        logits = np.empty((len(Z), len(self.classes_)))
+        for chunk in gen_batches(len(Z), QUERIES_PER_CHUNK):
+            logits[chunk] = self._logits(Z[chunk])
+        return logits
+
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits of the fused classifier.
 
@@ -273,7 +284,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
             Log-odds; with two classes those of `classes_[1]`.
         """
-        logits = self._logits(self._validate_queries(X))
+        logits = self._predict_logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
@@ -289,7 +300,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        return log_softmax(self._logits(self._validate_queries(X)))
+        return log_softmax(self._predict_logits(X))
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.
@@ -304,7 +315,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Rows sum to one; columns in the order of `classes_`.
         """
-        return softmax(self._logits(self._validate_queries(X)))
+        return softmax(self._predict_logits(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Most probable class of each sample.
@@ -319,7 +330,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Labels from `classes_`.
         """
-        best = self._logits(self._validate_queries(X)).argmax(axis=1)
+        best = self._predict_logits(X).argmax(axis=1)
         return self.classes_[best]
 
 
@@ -355,5 +366,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 def softmax(logits: Floats) -> Floats:
     """Row-wise softmax."""
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    proba = logits - logits.max(axis=1, keepdims=True)
+    np.exp(proba, out=proba)
+    proba /= proba.sum(axis=1, keepdims=True)
+    return proba

@@ -44,7 +44,15 @@ PAPER_SETTINGS: Mapping[str, Any] = MappingProxyType(
 
 
 #: Fitted attributes of the discriminant, then those of the cache.
-_VISUAL_STATE = ("shrinkage_", "visual_coef_", "visual_intercept_", "cache_keys_", "cache_labels_")
+_VISUAL_STATE = (
+    "coef_",
+    "intercept_",
+    "shrinkage_",
+    "visual_coef_",
+    "visual_intercept_",
+    "cache_keys_",
+    "cache_labels_",
+)
 
 
 class HeGraphClassifier(CLIPClassifier):
@@ -158,6 +166,8 @@ class HeGraphClassifier(CLIPClassifier):
         Covariance shrinkage chosen on held-out rows (discriminant).
     visual_coef_, visual_intercept_ : ndarray
         Linear visual classifier, before `visual_weight_` (discriminant).
+    coef_, intercept_ : ndarray
+        Fused linear classifier of unit rows (discriminant).
     cache_keys_, cache_labels_ : ndarray
         Support rows and class weights (cache), with `sharpness_`.
     logit_scale_ : float
@@ -344,6 +354,11 @@ class HeGraphClassifier(CLIPClassifier):
         if fit.discriminant is not None:
             self.shrinkage_ = fit.shrinkage
             self.visual_coef_, self.visual_intercept_ = fit.discriminant
+            # Both branches are linear, and so is their sum: one matrix product predicts.
+            text_scale = self.logit_scale_ * self.text_weight_
+            text_coef = text_scale * self.positive_nodes_.astype(np.float64)
+            self.coef_ = text_coef + self.visual_weight_ * self.visual_coef_
+            self.intercept_ = self.visual_weight_ * self.visual_intercept_
             self.visual_nodes_ = self.graph_["visual"]
             return
         # The joint loss alone trains the cache shift (Eq. 6).
@@ -366,6 +381,8 @@ class HeGraphClassifier(CLIPClassifier):
         return text, self.visual_weight_ * visual
 
     def _logits(self, Z: Floats) -> Floats:
+        if hasattr(self, "coef_"):
+            return Z @ self.coef_.T + self.intercept_
         text, visual = self._branches(Z)
         if self.fusion_ == "logits":
             return text + visual

@@ -288,6 +288,8 @@ def optimise(
     n_classes = len(network.nodes["positive"])
     for step in range(steps):
         value, _ = loss(network, batch.part(step, n_classes) if loss.by_row else batch)
+        if not value.requires_grad:  # every path into P has weight 0: nothing to learn
+            return
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
