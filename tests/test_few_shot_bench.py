@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
 
 FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
 METHODS = ["GDA", "LogisticRegression"]
+GRIDLESS = {"Zero-shot", "HeGraph"}
 
 if not FOLDER.is_dir():
     pytest.skip("the examples are not part of an installed package", allow_module_level=True)
@@ -77,23 +79,43 @@ def test_choice_sees_only_the_support(bench, data, digits):
     blank = dataclasses.replace(
         digits, X_train=np.zeros((0, 64)), y_train=y[:0], X_test=np.zeros((0, 64)), y_test=y[:0]
     )
-    with_rows = bench.choose(bench.METHODS["GDA"], digits, X, y, seed=1)
-    without = bench.choose(bench.METHODS["GDA"], blank, X, y, seed=1)
-    assert with_rows.best_params_ == without.best_params_
-    assert with_rows.n_splits_ == 3
+    criteria = ("log_loss", "accuracy")
+    with_rows = bench.choose(bench.METHODS["GDA"], digits, X, y, 1, criteria)
+    without = bench.choose(bench.METHODS["GDA"], blank, X, y, 1, criteria)
+    assert list(with_rows) == list(without) == list(criteria)
+    for criterion in criteria:
+        assert with_rows[criterion][1] == without[criterion][1]
+
+
+def test_choice_is_that_of_grid_search(bench, data, digits):
+    support = data.few_rows(digits.y_train, 3, seed=1)
+    X, y = digits.X_train[support], digits.y_train[support]
+    method = bench.METHODS["GDA"]
+    model, params = bench.choose(method, digits, X, y, 1, ["accuracy"])["accuracy"]
+    cv = StratifiedKFold(3, shuffle=True, random_state=1)
+    search = GridSearchCV(method.build(digits), method.grid, cv=cv).fit(X, y)
+    assert params == search.best_params_
+    np.testing.assert_allclose(
+        model.predict_proba(digits.X_test), search.predict_proba(digits.X_test)
+    )
+
+
+def test_both_criteria_give_two_rows_for_methods_with_candidates(bench, digits):
+    rows = bench.run([digits], [2], [0], ["Zero-shot", "GDA"], 1, ["log_loss", "accuracy"])
+    assert [row["method"] for row in rows] == ["Zero-shot", "GDA", "GDA, by accuracy"]
 
 
 def test_every_method_has_the_same_budget(bench):
     for name, method in bench.METHODS.items():
-        candidates = int(np.prod([len(values) for values in method.grid.values()]))
-        assert candidates == (6 if method.grid else 1), name
+        assert len(ParameterGrid(method.grid)) == 6 if method.grid else name in GRIDLESS
 
 
 def test_authors_defaults_are_among_the_candidates(bench, data):
     problem = data.Problem("p", *[np.zeros((1, 1))] * 4)
     for name, method in bench.METHODS.items():
         params = method.build(problem).get_params()
-        assert all(params[key] in values for key, values in method.grid.items()), name
+        candidates = ParameterGrid(method.grid) if method.grid else [{}]
+        assert any(all(params[k] == v for k, v in c.items()) for c in candidates), name
 
 
 def test_few_rows_draws_each_class_without_replacement(data):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 OURS = "HeGraph"
+BY_ACCURACY = ", by accuracy"
 METRICS = {"accuracy": "Accuracy (%)", "log_loss": "Log-loss", "ece": "ECE (%)"}
 Row = dict[str, Any]
 
@@ -189,18 +190,20 @@ def plot(lines: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(4.2 * columns + 2.2, 3.4 * height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(height, columns, squeeze=False).ravel()
-    colours = [f"C{i}" for i in range(10)]
+    bases = list(dict.fromkeys(method.removesuffix(BY_ACCURACY) for method in methods))
+    colours = [*(f"C{i}" for i in range(10)), "navy", "gold", "teal"]
     for axis, dataset in zip(axes, panels, strict=False):
         part = [line for line in lines if line["dataset"] == dataset]
-        for i, method in enumerate(methods):
+        for method in methods:
+            i = bases.index(method.removesuffix(BY_ACCURACY))
             own = sorted((ln for ln in part if ln["method"] == method), key=lambda ln: ln["shots"])
             axis.errorbar(
                 [line["shots"] for line in own],
                 [line["accuracy"] for line in own],
                 yerr=[np.nan_to_num(line["accuracy_se"]) for line in own],
                 label=method,
-                color="black" if method == OURS else colours[i % 10],
-                linestyle="-" if i < 10 or method == OURS else "--",
+                color="black" if method == OURS else colours[i % 13],
+                linestyle="--" if method.endswith(BY_ACCURACY) else "-",
                 linewidth=2.4 if method == OURS else 1.2,
                 marker="os^Dv<>Pph*X"[i % 12],
                 markersize=4,
