@@ -160,8 +160,8 @@ class HeGraphClassifier(CLIPClassifier):
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
     text_weight_, visual_weight_ : float
         Fusion weights in use.
-    fusion_ : str
-        Fusion in use.
+    top_k_, fusion_ : int or None, str
+        Edges into each node, and fusion, in use.
     shrinkage_ : float
         Covariance shrinkage chosen on held-out rows (discriminant).
     visual_coef_, visual_intercept_ : ndarray
@@ -348,7 +348,7 @@ class HeGraphClassifier(CLIPClassifier):
         self.negative_nodes_ = trained.negative.astype(np.float32)
         self.n_iter_, self.loss_curve_ = len(trained.loss_curve), trained.loss_curve
         self.text_weight_, self.visual_weight_ = fit.text_weight, fit.visual_weight
-        self.fusion_, self.sharpness_ = self.fusion, self.sharpness
+        self.fusion_, self.sharpness_, self.top_k_ = self.fusion, self.sharpness, self.top_k
         for name in _VISUAL_STATE:
             self.__dict__.pop(name, None)  # of an earlier fit with the other visual classifier
         if fit.discriminant is not None:
@@ -416,4 +416,4 @@ class HeGraphClassifier(CLIPClassifier):
             Nodes `x` and, for each relation, `edge_index` and `edge_weight`.
         """
         check_is_fitted(self)
-        return to_hetero_data(self.graph_, self.top_k)
+        return to_hetero_data(self.graph_, self.top_k_)

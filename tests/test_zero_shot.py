@@ -1,0 +1,78 @@
+"""Zero-shot CLIP: scikit-learn's law and values by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skhegraph import ZeroShotCLIPClassifier
+from skhegraph.backbone import load_backbone
+from skhegraph.prompts import text_nodes
+
+TINY = "skhegraph-tiny"
+TEXT = np.array([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]])
+Z = np.array([[1.0, 0.0], [0.0, 5.0], [3.0, 4.0], [0.0, 0.0]])
+COSINES = np.array([[0.6, 0.0, -1.0], [0.8, 1.0, 0.0], [1.0, 0.8, -0.6], [0.0, 0.0, 0.0]])
+Y = np.array(["b", "a", "c"])
+
+
+@parametrize_with_checks([ZeroShotCLIPClassifier(text_features="prototypes")])
+def test_scikit_learn_checks(estimator: BaseEstimator, check: Callable[..., None]) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize(("given", "tau"), [(None, 100.0), (7, 7.0)])
+def test_logits_are_tau_cosine(given: float | None, tau: float) -> None:
+    clf = ZeroShotCLIPClassifier(text_features=(TEXT, -TEXT), logit_scale=given)
+    clf.fit(np.ones((3, 2)), Y)
+    assert clf.logit_scale_ == tau
+    assert clf.classes_.tolist() == ["a", "b", "c"]
+    np.testing.assert_allclose(clf.decision_function(Z), tau * COSINES, atol=1e-12)
+    odds = np.exp(tau * COSINES)
+    want = odds / odds.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(clf.predict_proba(Z), want, rtol=1e-10)
+    np.testing.assert_allclose(np.exp(clf.predict_log_proba(Z)), want, rtol=1e-10)
+    assert clf.predict(Z[:3]).tolist() == ["a", "b", "a"]
+
+
+def test_images_of_the_support_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    base = ZeroShotCLIPClassifier(text_features=(TEXT, TEXT))
+    first, second = (clone(base).fit(rng.normal(size=(3, 2)), Y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(Z), second.predict_proba(Z))
+
+
+def test_two_classes_decide_by_the_difference() -> None:
+    clf = ZeroShotCLIPClassifier(text_features=(TEXT[:2], TEXT[:2]), logit_scale=10.0)
+    clf.fit(np.ones((2, 2)), [5, 3])
+    np.testing.assert_allclose(clf.decision_function(Z), [-6, 2, -2, 0], atol=1e-12)
+    assert clf.predict(Z[:3]).tolist() == [3, 5, 3]
+
+
+def test_prototypes_are_class_means() -> None:
+    X = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 3.0]])
+    clf = ZeroShotCLIPClassifier(text_features="prototypes").fit(X, [0, 0, 1])
+    half = np.sqrt(0.5)  # rows count by direction, not by length
+    np.testing.assert_allclose(clf.text_features_, [[half, half], [0, 1]], atol=1e-12)
+
+
+def test_rows_of_weight_zero_name_no_class() -> None:
+    clf = ZeroShotCLIPClassifier(text_features=(TEXT[:2], TEXT[:2]))
+    clf.fit(np.ones((3, 2)), Y, sample_weight=[1, 1, 0])
+    assert clf.classes_.tolist() == ["a", "b"]
+
+
+def test_text_is_that_of_the_prompts_in_the_order_of_classes() -> None:
+    names = {2: "cat", 0: "großer Hund", 1: "fire truck"}
+    clf = ZeroShotCLIPClassifier(TINY, class_names=names, templates="imagenet", device="cpu")
+    clf.fit(np.ones((3, 128)), [2, 1, 0])
+    backbone = load_backbone(TINY, device="cpu")
+    want = text_nodes(backbone, ["großer Hund", "fire truck", "cat"], "imagenet")
+    np.testing.assert_allclose(clf.text_features_, want, atol=1e-6)
+    assert clf.logit_scale_ == backbone.logit_scale
+    plain = text_nodes(backbone, ["großer Hund", "fire truck", "cat"], "photo")
+    assert np.abs(want - plain).max() > 1e-2
