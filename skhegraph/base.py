@@ -133,6 +133,8 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         With `distinct`, equal rows of a class become one row with the sum of their weights, in an
         order that depends on the values alone.
         """
+        if self.logit_scale is not None:
+            check_number("logit_scale", self.logit_scale, 0, closed=False)
         X, y = validate_data(self, X, y, dtype=np.float64)
         with warnings.catch_warnings():  # one shot a class is no regression problem
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
@@ -151,11 +153,10 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         if distinct:
             X, index, weight = distinct_rows(X, index, weight)
         positive, negative, scale = self._text_nodes(X, index, weight)
-        if self.logit_scale is not None:
-            check_number("logit_scale", self.logit_scale, 0, closed=False)
-            scale = float(self.logit_scale)
-        self.logit_scale_ = scale
-        return Support(X, index, weight, unit_rows(positive), unit_rows(negative), scale)
+        self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
+        return Support(
+            X, index, weight, unit_rows(positive), unit_rows(negative), self.logit_scale_
+        )
 
     def _text_nodes(self, X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Floats, float]:
         """Return positive nodes, negative nodes and logit scale of the text source."""
@@ -165,8 +166,9 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(source, str) and source == "clip":
             return self._clip_text(X.shape[1])
         if isinstance(source, str) or not isinstance(source, (tuple, list)) or len(source) != 2:
+            got = repr(source) if isinstance(source, str) else f"<{type(source).__name__}>"
             raise ValueError(
-                f"text_features={source!r}: expected 'clip', 'prototypes', or a pair of arrays "
+                f"text_features={got}: expected 'clip', 'prototypes', or a pair of arrays "
                 "(positive, negative), each of shape (n_classes, n_features)."
             )
         return (*self._given_text(source, X.shape[1]), DEFAULT_LOGIT_SCALE)

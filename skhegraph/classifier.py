@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.base import (
+    QUERIES_PER_CHUNK,
     CLIPClassifier,
     Floats,
     Support,
@@ -404,8 +405,11 @@ class HeGraphClassifier(CLIPClassifier):
             `text`, `visual` and `fused`, each an ndarray of shape (n_samples, n_classes).
         """
         Z = self._validate_queries(X)
-        text, visual = self._branches(Z)
-        return Bunch(text=softmax(text), visual=softmax(visual), fused=softmax(self._logits(Z)))
+        text, visual = np.empty((2, len(Z), len(self.classes_)))
+        for chunk in gen_batches(len(Z), QUERIES_PER_CHUNK):
+            text[chunk], visual[chunk] = self._branches(Z[chunk])
+        fused = softmax(self._predict_logits(X))
+        return Bunch(text=softmax(text), visual=softmax(visual), fused=fused)
 
     def to_hetero_data(self) -> HeteroData:
         """Build the fitted graph as torch_geometric data (imports torch).

@@ -38,7 +38,7 @@ class ShrunkDiscriminant:
         S = (R + nu D t I) / (df + nu D)
         logits_c(z) = s (z - mu)' S^-1 (m_c - mu) - s (m_c - mu)' S^-1 (m_c - mu) / 2
 
-    where `s = f k / (1 + f k)`, with `k` the mean shots a class, shrinks means of few shots.
+    where `s`, the mean of `f k_c / (1 + f k_c)` over classes of `k_c` shots, grows with the shots.
 
     Parameters
     ----------

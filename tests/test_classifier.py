@@ -292,7 +292,7 @@ def plain(value: Any) -> bool:
         return all(plain(v) for v in value)
     if isinstance(value, np.ndarray):
         return value.dtype != object
-    return type(value) in (int, float, str)
+    return value is None or type(value) in (int, float, str)
 
 
 @variants
