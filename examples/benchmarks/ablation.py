@@ -151,7 +151,7 @@ def main() -> None:
         "first row of the block ± its standard error over seeds), log-loss in nats; means over "
         "data sets. Test splits; nothing is selected on them by a fit.\n"
     ]
-    columns = "".join(f" {k} shots |" for k in options.shots)
+    columns = "".join(f" {k} shot{'s' * (k > 1)} |" for k in options.shots)
     lines = head
     for title, variants, base in (
         ("Defaults", DEFAULTS, {}),
