@@ -110,7 +110,13 @@ class Visual:
 
 
 def held_out_discriminant(
-    support: Support, folds: Ints, text: Floats, text_scale: float, prior: float
+    support: Support,
+    folds: Ints,
+    text: Floats,
+    text_scale: float,
+    prior: float,
+    *,
+    keep_text: bool = False,
 ) -> Visual:
     """Choose the discriminant's shrinkage and the trust by log-loss of held-out rows.
 
@@ -142,7 +148,15 @@ def held_out_discriminant(
     for shrinkage in SHRINKAGES:
         logits = held_out_logits(shrinkage, voters)
         scale = prior / impostor_spread(logits, y[voters])
-        trust = fit_trust(text[voters], logits, y[voters], weight[voters], scale, text_scale)
+        trust = fit_trust(
+            text[voters],
+            logits,
+            y[voters],
+            weight[voters],
+            scale,
+            text_scale,
+            keep_text=keep_text,
+        )
         loss = trust.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
         candidates.append((loss, shrinkage, trust))
     _, shrinkage, trust = min(candidates, key=lambda candidate: candidate[0])
@@ -150,7 +164,15 @@ def held_out_discriminant(
     return Visual(logits, trust, shrinkage, full.at(shrinkage))
 
 
-def held_out_cache(support: Support, text: Floats, prior: float, sharpness: float) -> Visual:
+def held_out_cache(
+    support: Support,
+    text: Floats,
+    prior: float,
+    sharpness: float,
+    text_scale: float | None = None,
+    *,
+    keep_text: bool = False,
+) -> Visual:
     """Leave-one-out cache logits (Eq. 8 without tau) and the trust in them."""
     X, y, weight, onehot = support.X, support.y, support.sample_weight, support.onehot
     affinity = np.exp(-sharpness * (1 - X @ X.T))
@@ -160,10 +182,12 @@ def held_out_cache(support: Support, text: Floats, prior: float, sharpness: floa
     out = shots[np.arange(len(y)), y] > 0
     if out.any():
         scale = prior / impostor_spread(logits[out], y[out])
-        trust = fit_trust(text[out], logits[out], y[out], weight[out], scale)
+        trust = fit_trust(
+            text[out], logits[out], y[out], weight[out], scale, text_scale, keep_text=keep_text
+        )
     else:
-        scale = prior / impostor_spread(logits, y)
-        trust = fit_trust(text, None, y, weight)._replace(visual=scale)
+        trust = fit_trust(text, None, y, weight, 1.0, text_scale, keep_text=keep_text)
+        trust = trust._replace(visual=prior / impostor_spread(logits, y))
     return Visual(np.where(out[:, None], logits, 0.0), trust)
 
 
@@ -180,10 +204,16 @@ def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomS
     information = information_gain(text[voters], alone.text, y, weight)
     shots = support.sample_weight.sum() / len(support.positive)
     prior = shots**SHOTS_POWER / (1.0 + TEXT_FIRST * information)
-    if model.visual_classifier == "cache":
-        visual = held_out_cache(support, text, prior, model.sharpness)
+    given = model.text_weight
+    keep_text = given is not None
+    if given is not None:  # the user's weight is part of the logits, and stays
+        text, start = text * float(given), 1.0
     else:
-        visual = held_out_discriminant(support, folds, text, alone.text, prior)
+        start = alone.text
+    if model.visual_classifier == "cache":
+        visual = held_out_cache(support, text, prior, model.sharpness, start, keep_text=keep_text)
+    else:
+        visual = held_out_discriminant(support, folds, text, start, prior, keep_text=keep_text)
     a = visual.trust.text if model.text_weight is None else float(model.text_weight)
     b = visual.trust.visual if model.visual_weight is None else float(model.visual_weight)
     penalty = model.trust_region * information / shots

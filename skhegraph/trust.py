@@ -54,6 +54,8 @@ def fit_trust(
     sample_weight: Floats,
     visual_prior: float = 1.0,
     text_start: float | None = None,
+    *,
+    keep_text: bool = False,
 ) -> Trust:
     """Estimate the fusion weights `a` and `b` on held-out logits.
 
@@ -69,6 +71,8 @@ def fit_trust(
         Median of the prior of `b`; that of `a` is 1, CLIP's own scale.
     text_start : float or None, default=None
         A good `a` to start from; None tries two.
+    keep_text : bool, default=False
+        Keep `a` at `text_start` and estimate `b` alone.
 
     Returns
     -------
@@ -100,16 +104,13 @@ def fit_trust(
     # The log-loss in log a is not convex (it is flat where a is small): start on both sides.
     first = [0.0, -3.0] if text_start is None else [np.log(text_start)]
     starts = [np.concatenate([[log_a], centre[1:]]) for log_a in first]
-    fits = [
-        minimize(objective, s, jac=True, method="L-BFGS-B", bounds=_bounds(centre)) for s in starts
-    ]
+    bounds = [(c + low, c + high) for c, (low, high) in zip(centre, BOUNDS, strict=False)]
+    if keep_text:
+        bounds[0] = (first[0], first[0])
+    fits = [minimize(objective, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
     best = min(fits, key=lambda fit: fit.fun)
     scales = [*np.exp(best.x), 0.0]
     return Trust(float(scales[0]), float(scales[1]), float(best.fun))
-
-
-def _bounds(centre: Floats) -> list[tuple[float, float]]:
-    return [(c + low, c + high) for c, (low, high) in zip(centre, BOUNDS, strict=False)]
 
 
 def information_gain(text: Floats, scale: float, y: Ints, sample_weight: Floats) -> float:

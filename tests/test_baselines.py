@@ -251,7 +251,8 @@ def test_training_lowers_the_loss_and_is_deterministic(problem, cls):
 
 
 def test_training_leaves_torchs_random_state_alone(problem):
-    torch = pytest.importorskip("torch")
+    import torch
+
     before = torch.random.get_rng_state()
     fitted(B.GraphAdapterClassifier, problem, n_epochs=2)
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -185,6 +185,14 @@ def test_graph_without_paths_is_zero_shot_text(
     assert clf.score(QUERIES, TRUTH) > 0.8
 
 
+def test_visual_weight_suits_the_given_text_weight() -> None:
+    free = hegraph().fit(X, Y)
+    same = hegraph(text_weight=free.text_weight_).fit(X, Y)
+    np.testing.assert_allclose(same.visual_weight_, free.visual_weight_, rtol=1e-2)
+    more = hegraph(text_weight=5 * free.text_weight_).fit(X, Y)
+    assert abs(more.visual_weight_ / free.visual_weight_ - 1) > 0.02
+
+
 @pytest.mark.parametrize("name", ["text", "visual"])
 def test_weight_zero_leaves_the_other_branch(name: str) -> None:
     clf = hegraph(**{f"{name}_weight": 0.0}).fit(X, Y)
