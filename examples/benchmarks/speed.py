@@ -124,6 +124,7 @@ def fit_hegraph(X: np.ndarray, y: np.ndarray, text: np.ndarray, negative: np.nda
 
 def growth_section() -> None:
     """Time against C (16 shots) and against shots (100 classes), with the fitted exponent."""
+    fit_hegraph(*support(10, 4))  # the first fit of a process imports torch
     points = {}
     for label, grid in (
         ("classes", [(10, 16), (30, 16), (100, 16), (300, 16), (1000, 16), (3000, 16)]),
