@@ -22,8 +22,8 @@ from skhegraph.base import (
     softmax,
     unit_rows,
 )
-from skhegraph.fitting import PATHS, Fit, fit_fused, fit_joint
-from skhegraph.graph import to_hetero_data
+from skhegraph.fitting import Fit, fit_fused, fit_joint
+from skhegraph.graph import PathWeights, to_hetero_data
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -308,7 +308,7 @@ class HeGraphClassifier(CLIPClassifier):
 
     def _validate_parameters(self) -> None:
         """Check every scalar, before any work."""
-        for name in (*PATHS, "loss_weight", "trust_region", "init_scale", "tol"):
+        for name in (*PathWeights._fields, "loss_weight", "trust_region", "init_scale", "tol"):
             check_number(name, getattr(self, name), 0)
         for name in ("negative_to_positive_predict", "text_weight", "visual_weight"):
             if getattr(self, name) is not None:
@@ -405,11 +405,11 @@ class HeGraphClassifier(CLIPClassifier):
             `text`, `visual` and `fused`, each an ndarray of shape (n_samples, n_classes).
         """
         Z = self._validate_queries(X)
-        text, visual = np.empty((2, len(Z), len(self.classes_)))
+        text, visual, fused = np.empty((3, len(Z), len(self.classes_)))
         for chunk in gen_batches(len(Z), QUERIES_PER_CHUNK):
             text[chunk], visual[chunk] = self._branches(Z[chunk])
-        fused = softmax(self._predict_logits(X))
-        return Bunch(text=softmax(text), visual=softmax(visual), fused=fused)
+            fused[chunk] = self._logits(Z[chunk])
+        return Bunch(text=softmax(text), visual=softmax(visual), fused=softmax(fused))
 
     def to_hetero_data(self) -> HeteroData:
         """Build the fitted graph as torch_geometric data (imports torch).

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_scalar
+from sklearn.utils import check_scalar, gen_batches
 
 from skhegraph.images import (
     ImageDecodeError,
@@ -303,7 +303,9 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             if isinstance(k, bytes):
                 distinct.setdefault(k, []).append(i)
         piece = _PIECE * self.batch_size  # what a kill can lose
-        for part in _chunks(list(distinct.items()), piece):
+        groups = list(distinct.items())
+        for chunk in gen_batches(len(groups), piece):
+            part = groups[chunk]
             places = [positions[0] for _, positions in part]
             rows = store.get_or_compute([k for k, _ in part], compute)
             for row, (_, positions) in zip(rows, part, strict=True):
@@ -331,10 +333,6 @@ def _identity(item: Any) -> Hashable:
     if isinstance(item, bytes):
         return ("bytes", item)
     return ("object", id(item))
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _map_ahead(

@@ -13,6 +13,7 @@ import numpy as np
 
 from skhegraph.base import Floats, Ints, Support, class_means, unit_rows
 from skhegraph.discriminant import Linear, ShrunkDiscriminant
+from skhegraph.graph import PathWeights
 from skhegraph.trust import Trust, fit_trust, impostor_spread, information_gain
 
 if TYPE_CHECKING:
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     from skhegraph.network import HeteroGraphNetwork
     from skhegraph.training import Batch, Loss, Trained
 
-#: Path weights of the graph, in the order of `PathWeights`.
-PATHS = (
-    "positive_to_negative",
-    "visual_to_negative",
-    "positive_to_positive",
-    "visual_to_positive",
-    "negative_to_positive",
-    "visual_to_visual",
-)
 #: Candidates for the shrinkage of the discriminant; 1 is the prior's mode and the 1-shot value.
 SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Nats by which held-out evidence must speak for a shrinkage of e or 1/e (squared in the log).
@@ -251,14 +243,13 @@ def _train(
 ) -> Trained:
     """Hand the estimator's scalars to the training."""
     from skhegraph.backbone import resolve_device
-    from skhegraph.network import PathWeights
     from skhegraph.training import Settings, train_graph
 
     width = support.X.shape[1]
     bound = model.init_scale / np.sqrt(width)
     W_n, W_p, W_v = (rng.uniform(-bound, bound, (width, width)) for _ in range(3))
     settings = Settings(
-        paths=PathWeights(*(getattr(model, name) for name in PATHS)),
+        paths=PathWeights(*(getattr(model, name) for name in PathWeights._fields)),
         negative_to_positive_predict=model.negative_to_positive_predict,
         top_k=model.top_k,
         learning_rate=model.learning_rate,

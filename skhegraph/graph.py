@@ -42,6 +42,17 @@ RELATIONS = (
 )
 
 
+class PathWeights(NamedTuple):
+    """Fixed weight of each relation, named by source and target (Eq. 1-6)."""
+
+    positive_to_negative: float = 0.5  # b_pn
+    visual_to_negative: float = 0.5  # b_vn
+    positive_to_positive: float = 0.06  # a_pp
+    visual_to_positive: float = 0.24  # a_vp
+    negative_to_positive: float = 0.2  # a_np
+    visual_to_visual: float = 0.5  # g
+
+
 def edge_weights(target: Floats, source: Floats, diagonal: str, top_k: int | None = None) -> Edges:
     """Cosine edge weights `r_ij` from source node j to target node i (method, section 2).
 

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skhegraph.base import Floats
-from skhegraph.graph import Edges, build_edges, normalise
-
-
-class PathWeights(NamedTuple):
-    """Fixed weight of each relation, named by source and target (Eq. 1-6)."""
-
-    positive_to_negative: float = 0.5  # b_pn
-    visual_to_negative: float = 0.5  # b_vn
-    positive_to_positive: float = 0.06  # a_pp
-    visual_to_positive: float = 0.24  # a_vp
-    negative_to_positive: float = 0.2  # a_np
-    visual_to_visual: float = 0.5  # g
+from skhegraph.graph import Edges, PathWeights, build_edges, normalise
 
 
 class HeteroGraphNetwork(nn.Module):

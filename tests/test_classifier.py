@@ -29,7 +29,7 @@ from sklearn.utils.estimator_checks import (
 
 from skhegraph import PAPER_SETTINGS, CLIPFeatures, HeGraphClassifier
 from skhegraph.base import unit_rows
-from skhegraph.fitting import PATHS
+from skhegraph.graph import PathWeights
 from skhegraph.prompts import text_nodes
 
 TINY = "skhegraph-tiny"
@@ -178,7 +178,7 @@ def test_predict_override_of_negative_to_positive() -> None:
 def test_graph_without_paths_is_zero_shot_text(
     params: dict[str, Any], early_stopping: bool
 ) -> None:
-    off = dict.fromkeys(PATHS, 0.0) | {"negative_to_positive_predict": None}
+    off = dict.fromkeys(PathWeights._fields, 0.0) | {"negative_to_positive_predict": None}
     clf = hegraph(**{**params, **off, "early_stopping": early_stopping}).fit(X, Y)
     np.testing.assert_allclose(clf.positive_nodes_, unit_rows(PAIR[0]), rtol=1e-6)
     np.testing.assert_allclose(clf.visual_nodes_, clf.graph_["visual"], rtol=1e-6)
