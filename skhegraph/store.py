@@ -98,7 +98,6 @@ class FeatureStore:
             with closing(
                 sqlite3.connect(self.path, timeout=LOCK_TIMEOUT, isolation_level=None)
             ) as db:
-                db.execute("PRAGMA journal_mode=WAL")
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, "
                     "row BLOB NOT NULL, checksum INTEGER, written REAL)"

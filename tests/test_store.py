@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,21 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     ]
     counts = [int(worker.communicate(timeout=120)[0]) for worker in workers]
     assert sum(counts) == 400
+
+
+def test_a_new_store_opened_by_many_at_once(tmp_path: Path) -> None:
+    def store_one(folder: Path, i: int) -> np.ndarray:
+        store = FeatureStore(folder, "n", 4, None)
+        start.wait()
+        return store.get_or_compute([store.key(bytes([i]))], lambda missing: np.full((1, 4), i))
+
+    start = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for round_ in range(60):  # a lock that is not waited for shows once in 20 rounds
+            folder = tmp_path / str(round_)
+            out = list(pool.map(store_one, [folder] * 8, range(8)))
+            assert [row[0, 0] for row in out] == list(range(8))
+            assert rows_of(folder) == 8
 
 
 def test_a_killed_writer_leaves_whole_rows_only(images: list[np.ndarray], tmp_path: Path) -> None:
