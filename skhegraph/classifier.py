@@ -39,6 +39,7 @@ PAPER_SETTINGS: Mapping[str, Any] = MappingProxyType(
         "loss_weight": 0.1,
         "init_scale": 1.0,
         "negative_to_positive_predict": 0.1,
+        "learning_rate": 1e-3,
         "max_iter": 100,
     }
 )
@@ -124,12 +125,13 @@ class HeGraphClassifier(CLIPClassifier):
     init_scale : float, default=0.0
         The matrices start uniform in +-`init_scale`/sqrt(n_features); 0 starts at zero-shot,
         1 is the described start.
-    learning_rate : float, default=1e-3
-        Of AdamW.
-    max_iter : int, default=30
+    learning_rate : float or None, default=None
+        Of AdamW, with cosine decay. None takes 0.25 / n_features: a step on every entry of a
+        matrix then moves the nodes equally far at every feature width.
+    max_iter : int, default=20
         Full-batch steps.
     tol : float, default=0.0
-        Training stops when the loss gains less than this over 10 steps.
+        Training stops when the loss changes by less than this over 10 steps; 0 makes all steps.
     early_stopping : bool, default=False
         Choose the number of steps, up to `max_iter`, by the log-loss of held-out support rows
         (`n_folds` more trainings). With one shot a class there are none: `max_iter` steps.
@@ -224,8 +226,8 @@ class HeGraphClassifier(CLIPClassifier):
         loss_weight: float = 0.1,
         trust_region: float = 0.3,
         init_scale: float = 0.0,
-        learning_rate: float = 1e-3,
-        max_iter: int = 30,
+        learning_rate: float | None = None,
+        max_iter: int = 20,
         tol: float = 0.0,
         early_stopping: bool = False,
         n_folds: int = 10,
@@ -313,8 +315,9 @@ class HeGraphClassifier(CLIPClassifier):
         for name in ("negative_to_positive_predict", "text_weight", "visual_weight"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0)
-        for name in ("sharpness", "learning_rate"):
-            check_number(name, getattr(self, name), 0, closed=False)
+        check_number("sharpness", self.sharpness, 0, closed=False)
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, 0, closed=False)
         if not isinstance(self.early_stopping, (bool, np.bool_)):
             raise ValueError(f"early_stopping={self.early_stopping!r}: expected True or False.")
         for name, low in (("max_iter", 0), ("n_folds", 2), ("top_k", 1), ("verbose", 0)):

@@ -29,6 +29,8 @@ SHRINKAGE_PRIOR = 0.05
 LOGITS_FOR_TRUST = 2_000_000
 #: Growth of the prior weight of the visual branch with the shots a class.
 SHOTS_POWER = 1 / 3
+#: Learning rate times the feature width: what a step of AdamW moves a node.
+NODE_STEP = 0.25
 #: How strongly informative text lowers the prior weight of the visual branch, a nat.
 TEXT_FIRST = 2.0
 
@@ -248,11 +250,12 @@ def _train(
     width = support.X.shape[1]
     bound = model.init_scale / np.sqrt(width)
     W_n, W_p, W_v = (rng.uniform(-bound, bound, (width, width)) for _ in range(3))
+    learning_rate = NODE_STEP / width if model.learning_rate is None else model.learning_rate
     settings = Settings(
         paths=PathWeights(*(getattr(model, name) for name in PathWeights._fields)),
         negative_to_positive_predict=model.negative_to_positive_predict,
         top_k=model.top_k,
-        learning_rate=model.learning_rate,
+        learning_rate=learning_rate,
         max_iter=model.max_iter,
         tol=model.tol,
         early_stopping=model.early_stopping,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from skhegraph.base import Floats, Ints, Support, class_means
 from skhegraph.network import HeteroGraphNetwork, PathWeights
 
-#: Steps without an improvement of `tol` after which training stops.
+#: Steps over which the loss must change by less than `tol` for training to stop.
 N_ITER_NO_CHANGE = 10
 #: Logits a step at most: a larger support takes turns, every k-th row a step.
 LOGITS_PER_STEP = 2_000_000
@@ -242,7 +243,7 @@ def train_graph(
     network, batch, loss = prepare(np.ones(len(support.y), dtype=bool))
     curve = []
     for value in tqdm(
-        optimise(network, batch, loss, settings.learning_rate, steps),
+        islice(optimise(network, batch, loss, settings), steps),
         total=steps,
         disable=not settings.verbose,
         desc="HeGraph",
@@ -275,30 +276,36 @@ def held_out_curve(
             return float(loss(network, batch)[1][inside].mean())
 
     curve = [outside_loss()]
-    for _ in optimise(network, batch, loss, settings.learning_rate, settings.max_iter):
+    for _ in optimise(network, batch, loss, settings):
         curve.append(outside_loss())
     return np.array(curve)
 
 
 def optimise(
-    network: HeteroGraphNetwork, batch: Batch, loss: Loss, learning_rate: float, steps: int
+    network: HeteroGraphNetwork, batch: Batch, loss: Loss, settings: Settings
 ) -> Iterator[float]:
-    """AdamW on `W_n, W_p, W_v`; yields the loss before each step, after the step."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
+    """AdamW with cosine decay on `W_n, W_p, W_v` (section 4), up to `max_iter` steps.
+
+    Yields the loss before each step, after the step.
+    """
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.max_iter, 1))
     n_classes = len(network.nodes["positive"])
-    for step in range(steps):
+    for step in range(settings.max_iter):
         value, _ = loss(network, batch.part(step, n_classes) if loss.by_row else batch)
         if not value.requires_grad:  # every path into P has weight 0: nothing to learn
             return
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
+        schedule.step()
         yield float(value.detach())
 
 
 def has_converged(curve: list[float], tol: float) -> bool:
-    """No gain of `tol` over the best of all but the last `N_ITER_NO_CHANGE` losses."""
-    if len(curve) <= N_ITER_NO_CHANGE:
-        return False
-    best_before = np.min(curve[:-N_ITER_NO_CHANGE])
-    return bool(np.min(curve[-N_ITER_NO_CHANGE:]) > best_before - tol)
+    """The loss changed by less than `tol` in the last `N_ITER_NO_CHANGE` steps.
+
+    A rise is no reason to stop: the first steps may overshoot until the learning rate decays.
+    """
+    last = curve[-N_ITER_NO_CHANGE - 1 :]
+    return len(last) > N_ITER_NO_CHANGE and max(last) - min(last) < tol

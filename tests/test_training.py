@@ -189,12 +189,11 @@ def test_part_takes_turns_over_all_rows(X: np.ndarray, monkeypatch: pytest.Monke
     ("curve", "tol", "expected"),
     [
         ([1.0] * 10, 0.0, False),  # too short to judge
-        ([1.0] * 11, 0.0, False),  # flat: no gain, but no loss over tol=0 either
+        ([1.0] * 11, 0.0, False),  # tol=0 never stops
         ([1.0] * 11, 1e-3, True),
-        ([1.0] + [1.1] * 10, 0.0, True),  # ten steps, none as good as before
-        ([1.0] + [1.1] * 9 + [0.9], 0.0, False),
-        ([1.0] + [1.1] * 9 + [0.95], 0.1, True),  # gains 0.05, wants 0.1
-        ([0.5, 1.0] + [0.9] * 10, 0.0, True),  # best of all before, not the last before
+        ([1.0] + [1.1] * 10, 1e-3, False),  # rises
+        ([5.0] + [1.0] * 10 + [0.95], 0.1, True),  # the last ten steps count
+        ([5.0] + [1.0] * 10 + [0.85], 0.1, False),
     ],
 )
 def test_has_converged(curve: list[float], tol: float, expected: bool) -> None:
@@ -257,7 +256,7 @@ def test_first_step_is_adamw_from_the_gradient(support: Support) -> None:
     before, _ = make_joint(batch, untrained)(untrained, batch)
     before.backward()
     network = fresh()
-    (value,) = optimise(network, batch, make_joint(batch, network), 1e-2, 1)
+    (value,) = optimise(network, batch, make_joint(batch, network), make_settings(max_iter=1))
     np.testing.assert_allclose(value, before.item(), rtol=1e-6)
     for name in ("W_p", "W_v"):
         gradient = getattr(untrained, name).grad
@@ -265,6 +264,30 @@ def test_first_step_is_adamw_from_the_gradient(support: Support) -> None:
         assert strong.sum() > D
         step = getattr(network, name).detach()[strong]
         np.testing.assert_allclose(step, -1e-2 * gradient[strong].sign(), rtol=1e-2)
+
+
+def test_learning_rate_decays_as_a_cosine(support: Support) -> None:
+    """Under a constant gradient AdamW's step is the learning rate itself (weight decay 1 %)."""
+
+    class Sum:
+        by_row = False
+
+        def __call__(self, network: HeteroGraphNetwork, batch: Batch) -> tuple[Any, Any]:
+            return network.W_p.sum(), batch.weight
+
+    network = HeteroGraphNetwork(
+        {"positive": support.positive, "negative": support.negative, "visual": support.X[:3]},
+        PathWeights(),
+        top_k=None,
+        initial=zeros(),
+        device="cpu",
+    )
+    settings = make_settings(max_iter=8)
+    sums = [*optimise(network, make_batch(support.X), Sum(), settings)]  # type: ignore[arg-type]
+    sums.append(network.W_p.sum().item())
+    rates = -np.diff(sums) / D**2
+    want = 1e-2 * (1 + np.cos(np.pi * np.arange(8) / 8)) / 2
+    np.testing.assert_allclose(rates, want, atol=1e-5)
 
 
 def test_zero_steps_leave_the_nodes(support: Support) -> None:
@@ -277,7 +300,7 @@ def test_zero_steps_leave_the_nodes(support: Support) -> None:
 
 
 def test_tol_stops_the_training(support: Support) -> None:
-    settings = make_settings(max_iter=100, tol=10.0)  # no ten steps gain that much
+    settings = make_settings(max_iter=100, tol=10.0)  # no ten steps change that much
     trained = train_graph(support, FOLDS, zeros(), None, None, make_fused, settings)
     assert len(trained.loss_curve) == training.N_ITER_NO_CHANGE + 1
 
