@@ -51,6 +51,11 @@ class Support:
     logit_scale: float
 
     @property
+    def visual(self) -> Floats:
+        """Visual nodes `V`, the weighted class means, shape (n_classes, n_features)."""
+        return class_means(self.X, self.y, self.sample_weight)
+
+    @property
     def onehot(self) -> Floats:
         """Weighted one-hot labels, shape (n_samples, n_classes)."""
         labels = np.zeros((len(self.y), len(self.positive)))
@@ -65,9 +70,10 @@ def unit_rows(X: ArrayLike) -> Floats:
     return X / np.where(norms > 0, norms, 1.0)
 
 
-def class_means(X: Floats, onehot: Floats) -> Floats:
-    """Weighted mean row of each class: the visual nodes `V`."""
-    return (csr_array(onehot.T) @ X) / onehot.sum(axis=0)[:, None]
+def class_means(X: Floats, y: Ints, weight: Floats) -> Floats:
+    """Weighted mean row of each class, of which every one has a row: the visual nodes `V`."""
+    labels = csr_array((weight, (y, np.arange(len(y)))))
+    return (labels @ X) / np.bincount(y, weights=weight)[:, None]
 
 
 def check_number(
@@ -354,9 +360,7 @@ def prototype_text(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Floats]:
 
     `P_c` is the mean of class c, `N_c` the mean of the other classes' means.
     """
-    onehot = np.zeros((len(y), int(y.max()) + 1))
-    onehot[np.arange(len(y)), y] = weight
-    P = class_means(X, onehot)
+    P = class_means(X, y, weight)
     return P, (P.sum(axis=0) - P) / (len(P) - 1)
 
 

@@ -22,7 +22,7 @@ from skhegraph._baseline_tools import (
     fill_docstring,
 )
 from skhegraph._baseline_training import Schedule, Seed, train
-from skhegraph.base import CLIPClassifier, Floats, Support, check_number, class_means
+from skhegraph.base import CLIPClassifier, Floats, Support, check_number
 from skhegraph.baselines_convex import (
     CLAPClassifier,
     LPPlusPlusClassifier,
@@ -358,7 +358,7 @@ class GDAClassifier(LinearCLIPClassifier):
         """
         check_number("alpha", self.alpha, 0)
         support = self._validate_support(X, y, sample_weight)
-        means = class_means(support.X, support.onehot)
+        means = support.visual
         weights = means @ shrunk_precision(support, means)
         offsets = -np.log(len(means)) - 0.5 * np.einsum("cd,cd->c", weights, means)
         self._set_linear(

@@ -17,7 +17,7 @@ from skhegraph._baseline_tools import (
     fill_docstring,
 )
 from skhegraph._baseline_training import Schedule, Seed, train
-from skhegraph.base import CLIPClassifier, Floats, check_number, class_means, unit_rows
+from skhegraph.base import CLIPClassifier, Floats, check_number, unit_rows
 
 if TYPE_CHECKING:
     import torch
@@ -387,7 +387,7 @@ class GraphAdapterClassifier(LinearCLIPClassifier):
         support = self._validate_support(X, y)
         alpha, beta, tau = float(self.alpha), float(self.beta), support.logit_scale
         text = float(self.text_norm) * support.positive
-        visual = float(self.text_norm) * class_means(support.X, support.onehot)
+        visual = float(self.text_norm) * support.visual
         constants = [text, star_aggregate(text, text), star_aggregate(text, visual)]
 
         def refine(tanh: Any, *arrays: Any) -> Any:

@@ -18,7 +18,6 @@ from skhegraph.base import (
     Floats,
     Support,
     check_number,
-    class_means,
     softmax,
     unit_rows,
 )
@@ -341,7 +340,7 @@ class HeGraphClassifier(CLIPClassifier):
 
     def _store(self, support: Support, fit: Fit) -> None:
         """Keep what predicting and inspecting need, as NumPy arrays and plain values."""
-        visual = class_means(support.X, support.onehot)
+        visual = support.visual
         self.graph_ = {
             "positive": support.positive.astype(np.float32),
             "negative": support.negative.astype(np.float32),

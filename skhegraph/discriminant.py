@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import eigh
 
-from skhegraph.base import Floats, class_means
+from skhegraph.base import Floats, Ints, class_means
 
 #: Prior share of the variance that lies between classes; sets how fast one more shot is trusted.
 BETWEEN_SHARE = 0.05
@@ -44,32 +44,37 @@ class ShrunkDiscriminant:
     ----------
     X : ndarray of shape (n_samples, n_features)
         Unit rows.
-    onehot : ndarray of shape (n_samples, n_classes)
-        Weighted one-hot labels; every class has a positive total.
+    y : ndarray of shape (n_samples,)
+        Class indices; every class has a row.
+    weight : ndarray of shape (n_samples,)
+        Positive weights.
     """
 
-    def __init__(self, X: Floats, onehot: Floats) -> None:
-        shots, weight = onehot.sum(axis=0), onehot.sum(axis=1)
-        self.means = class_means(X, onehot)
-        self.centre = self.means.mean(axis=0)
+    def __init__(self, X: Floats, y: Ints, weight: Floats) -> None:
+        shots, n = np.bincount(y, weights=weight), weight.sum()
+        means = class_means(X, y, weight)
         self.n_features = X.shape[1]
-        self.df = max(weight.sum() - len(shots), 0.0)
-        grand = weight @ X / weight.sum()
-        total = (weight @ (X - grand) ** 2).sum() / max(weight.sum() - 1, 1)
-        self.variance = max(total / self.n_features, np.finfo(np.float64).tiny ** 0.5)
+        self.df = max(n - len(shots), 0.0)
         self.mean_shrinkage = float(np.mean(BETWEEN_SHARE * shots / (1 + BETWEEN_SHARE * shots)))
-        residual = np.sqrt(weight)[:, None] * (X - self.means[onehot.argmax(axis=1)])
+        residual = X - means[y]
+        residual *= np.sqrt(weight)[:, None]
         self.scatter, self.axes = _principal_axes(residual)
+        between = shots @ np.square(means - shots @ means / n)
+        total = (self.scatter.sum() + between.sum()) / max(n - 1, 1)
+        self.variance = max(total / self.n_features, np.finfo(np.float64).tiny ** 0.5)
+        self.centre = means.mean(axis=0)
+        self.centred = means - self.centre
+        self.projected = self.centred @ self.axes.T
 
     def at(self, shrinkage: float) -> Linear:
         """Linear classifier with prior strength `shrinkage` (`nu`)."""
         prior = shrinkage * self.n_features
         ridge = prior * self.variance
-        M = self.means - self.centre
         # M S^-1 by the spectral form of R: only the axes R spans differ from the ridge.
-        MS = M - (M @ self.axes.T) * (self.scatter / (self.scatter + ridge)) @ self.axes
+        MS = self.centred - (self.projected * (self.scatter / (self.scatter + ridge))) @ self.axes
         MS *= self.mean_shrinkage * (self.df + prior) / ridge
-        return Linear(MS, -0.5 * (MS * M).sum(axis=1) - MS @ self.centre)
+        quadratic = np.einsum("cd,cd->c", MS, self.centred)
+        return Linear(MS, -0.5 * quadratic - MS @ self.centre)
 
 
 def _principal_axes(residual: Floats) -> tuple[Floats, Floats]:

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skhegraph.base import Floats, Ints, Support, class_means, unit_rows
+from skhegraph.base import Floats, Ints, Support, unit_rows
 from skhegraph.discriminant import Linear, ShrunkDiscriminant
 from skhegraph.graph import PathWeights
+from skhegraph.reuse import reused
 from skhegraph.trust import Trust, fit_trust, impostor_spread, information_gain
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Nats by which held-out evidence must speak for a shrinkage of e or 1/e (squared in the log).
 SHRINKAGE_PRIOR = 0.05
 #: Logits that are enough to estimate the trust in a branch.
-LOGITS_FOR_TRUST = 2_000_000
+LOGITS_FOR_TRUST = 500_000
 #: Growth of the prior weight of the visual branch with the shots a class.
 SHOTS_POWER = 1 / 3
 #: Learning rate times the feature width: what a step of AdamW moves a node.
@@ -75,27 +76,26 @@ def own_node_shift(support: Support, text_features: object) -> Floats | None:
     """
     if not (isinstance(text_features, str) and text_features == "prototypes"):
         return None
-    onehot = support.onehot
-    means = class_means(support.X, onehot)
-    rest = onehot.sum(axis=0)[support.y] - support.sample_weight
-    share = np.divide(support.sample_weight, rest, out=np.zeros_like(rest), where=rest > 1e-12)
-    shift = -share[:, None] * (support.X - means[support.y])
-    return shift / np.maximum(np.linalg.norm(means, axis=1), 1e-12)[support.y][:, None]
+    y, weight, means = support.y, support.sample_weight, support.visual
+    rest = np.bincount(y, weights=weight)[y] - weight
+    share = np.divide(weight, rest, out=np.zeros_like(rest), where=rest > 1e-12)
+    shift = -share[:, None] * (support.X - means[y])
+    return shift / np.maximum(np.linalg.norm(means, axis=1), 1e-12)[y][:, None]
 
 
-def support_text_logits(support: Support, own_shift: Floats | None) -> Floats:
-    """Zero-shot logits `tau cos(x, P)` of the support, own class leave-one-out if it must be."""
-    cosine = support.X @ support.positive.T
+def support_text_logits(support: Support, own_shift: Floats | None, rows: Ints) -> Floats:
+    """Zero-shot logits `tau cos(x, P)` of support rows, own class leave-one-out if it must be."""
+    X, y = support.X[rows], support.y[rows]
+    cosine = X @ support.positive.T
     if own_shift is not None:
-        rows = np.arange(len(support.y))
-        own = unit_rows(support.positive[support.y] + own_shift)
-        cosine[rows, support.y] = (support.X * own).sum(axis=1)
+        own = unit_rows(support.positive[y] + own_shift[rows])
+        cosine[np.arange(len(y)), y] = (X * own).sum(axis=1)
     return support.logit_scale * cosine
 
 
 @dataclass(frozen=True)
 class Visual:
-    """Held-out visual logits of the support, the trust in them, and the discriminant if any."""
+    """Held-out visual logits of all rows, the trust in them, and the discriminant if any."""
 
     held_out: Floats
     trust: Trust
@@ -107,6 +107,7 @@ def held_out_discriminant(
     support: Support,
     folds: Ints,
     text: Floats,
+    voters: Ints,
     text_scale: float,
     prior: float,
     *,
@@ -114,42 +115,35 @@ def held_out_discriminant(
 ) -> Visual:
     """Choose the discriminant's shrinkage and the trust by log-loss of held-out rows.
 
-    Rows of fold -1 are never held out: their visual logits are zero, and they do not vote. At one
-    shot a class no row can be held out: the trust is the prior's.
+    `text` are the text logits of the rows `voters`. Rows of fold -1 are never held out: their
+    visual logits are zero, and they do not vote. At one shot a class no row can be held out: the
+    trust is the prior's.
     """
-    onehot, y, weight = support.onehot, support.y, support.sample_weight
-    full = ShrunkDiscriminant(support.X, onehot)
-    out = folds >= 0
+    X, y, weight = support.X, support.y, support.sample_weight
+    full = ShrunkDiscriminant(X, y, weight)
+    out = folds[voters] >= 0
     if not out.any():
         classifier = full.at(1.0)
-        scale = prior / impostor_spread(classifier(support.X), y)
-        trust = Trust(text_scale, scale, np.nan)
-        return Visual(np.zeros_like(text), trust, 1.0, classifier)
-    parts = [
-        ShrunkDiscriminant(support.X[folds != f], onehot[folds != f])
-        for f in range(folds.max() + 1)
-    ]
+        scale = prior / impostor_spread(classifier(X[voters]), y[voters])
+        held_out = np.zeros((len(y), text.shape[1]))
+        return Visual(held_out, Trust(text_scale, scale, np.nan), 1.0, classifier)
+    text, voters = text[out], voters[out]
+    kept = [folds != fold for fold in range(folds.max() + 1)]
+    parts = [ShrunkDiscriminant(X[rows], y[rows], weight[rows]) for rows in kept]
 
     def held_out_logits(shrinkage: float, rows: Ints) -> Floats:
         logits = np.zeros((len(rows), text.shape[1]))
         for fold, part in enumerate(parts):
             mine = folds[rows] == fold
-            logits[mine] = part.at(shrinkage)(support.X[rows[mine]])
+            logits[mine] = part.at(shrinkage)(X[rows[mine]])
         return logits
 
-    voters = some_rows(np.flatnonzero(out), text.shape[1])
     candidates = []
     for shrinkage in SHRINKAGES:
         logits = held_out_logits(shrinkage, voters)
         scale = prior / impostor_spread(logits, y[voters])
         trust = fit_trust(
-            text[voters],
-            logits,
-            y[voters],
-            weight[voters],
-            scale,
-            text_scale,
-            keep_text=keep_text,
+            text, logits, y[voters], weight[voters], scale, text_scale, keep_text=keep_text
         )
         loss = trust.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
         candidates.append((loss, shrinkage, trust))
@@ -161,28 +155,76 @@ def held_out_discriminant(
 def held_out_cache(
     support: Support,
     text: Floats,
+    voters: Ints,
+    text_scale: float | None,
     prior: float,
     sharpness: float,
-    text_scale: float | None = None,
     *,
     keep_text: bool = False,
 ) -> Visual:
-    """Leave-one-out cache logits (Eq. 8 without tau) and the trust in them."""
+    """Leave-one-out cache logits (Eq. 8 without tau) and the trust in them, as above."""
     X, y, weight, onehot = support.X, support.y, support.sample_weight, support.onehot
     affinity = np.exp(-sharpness * (1 - X @ X.T))
     np.fill_diagonal(affinity, 0.0)
     shots = onehot.sum(axis=0) - onehot
     logits = (len(y) / onehot.shape[1]) * (affinity @ onehot) / np.where(shots > 0, shots, 1.0)
-    out = shots[np.arange(len(y)), y] > 0
+    has_rest = shots[np.arange(len(y)), y] > 0
+    out = has_rest[voters]
     if out.any():
-        scale = prior / impostor_spread(logits[out], y[out])
+        text, voters = text[out], voters[out]
+        scale = prior / impostor_spread(logits[voters], y[voters])
         trust = fit_trust(
-            text[out], logits[out], y[out], weight[out], scale, text_scale, keep_text=keep_text
+            text,
+            logits[voters],
+            y[voters],
+            weight[voters],
+            scale,
+            text_scale,
+            keep_text=keep_text,
         )
     else:
-        trust = fit_trust(text, None, y, weight, 1.0, text_scale, keep_text=keep_text)
+        trust = fit_trust(
+            text, None, y[voters], weight[voters], 1.0, text_scale, keep_text=keep_text
+        )
         trust = trust._replace(visual=prior / impostor_spread(logits, y))
-    return Visual(np.where(out[:, None], logits, 0.0), trust)
+    return Visual(np.where(has_rest[:, None], logits, 0.0), trust)
+
+
+@reused
+def trusted_branches(
+    support: Support,
+    folds: Ints,
+    own_shift: Floats | None,
+    visual_classifier: str,
+    sharpness: float,
+    text_weight: float | None,
+) -> tuple[Visual, float]:
+    """Visual branch with the trust in both branches, and the information of the text, nats a row.
+
+    Nothing here depends on the graph, so candidates of a search share it.
+    """
+    voters = some_rows(np.arange(len(support.y)), len(support.positive))
+    y, weight = support.y[voters], support.sample_weight[voters]
+    text = support_text_logits(support, own_shift, voters)
+    alone = fit_trust(text, None, y, weight)
+    information = information_gain(text, alone.text, y, weight)
+    prior = shots(support) ** SHOTS_POWER / (1.0 + TEXT_FIRST * information)
+    keep_text = text_weight is not None
+    start = alone.text
+    if text_weight is not None:  # the user's weight is part of the logits, and stays
+        text, start = text * text_weight, 1.0
+    if visual_classifier == "cache":
+        visual = held_out_cache(support, text, voters, start, prior, sharpness, keep_text=keep_text)
+    else:
+        visual = held_out_discriminant(
+            support, folds, text, voters, start, prior, keep_text=keep_text
+        )
+    return replace(visual, held_out=visual.held_out.astype(np.float32)), information
+
+
+def shots(support: Support) -> float:
+    """Mean weight of a class."""
+    return float(support.sample_weight.sum() / len(support.positive))
 
 
 def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomState) -> Fit:
@@ -191,26 +233,13 @@ def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomS
 
     folds = fold_of_rows(support.y, model.n_folds, rng)
     own_shift = own_node_shift(support, model.text_features)
-    text = support_text_logits(support, own_shift)
-    voters = some_rows(np.arange(len(text)), text.shape[1])
-    y, weight = support.y[voters], support.sample_weight[voters]
-    alone = fit_trust(text[voters], None, y, weight)
-    information = information_gain(text[voters], alone.text, y, weight)
-    shots = support.sample_weight.sum() / len(support.positive)
-    prior = shots**SHOTS_POWER / (1.0 + TEXT_FIRST * information)
-    given = model.text_weight
-    keep_text = given is not None
-    if given is not None:  # the user's weight is part of the logits, and stays
-        text, start = text * float(given), 1.0
-    else:
-        start = alone.text
-    if model.visual_classifier == "cache":
-        visual = held_out_cache(support, text, prior, model.sharpness, start, keep_text=keep_text)
-    else:
-        visual = held_out_discriminant(support, folds, text, start, prior, keep_text=keep_text)
-    a = visual.trust.text if model.text_weight is None else float(model.text_weight)
+    given = None if model.text_weight is None else float(model.text_weight)
+    visual, information = trusted_branches(
+        support, folds, own_shift, model.visual_classifier, float(model.sharpness), given
+    )
+    a = visual.trust.text if given is None else given
     b = visual.trust.visual if model.visual_weight is None else float(model.visual_weight)
-    penalty = model.trust_region * information / shots
+    penalty = model.trust_region * information / shots(support)
 
     def make_loss(batch: Batch, network: HeteroGraphNetwork) -> Loss:
         return FusedLoss(a * support.logit_scale, network.nodes["positive"], penalty)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from skhegraph.base import Floats, unit_rows
+from skhegraph.reuse import reused
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -114,6 +115,18 @@ def build_edges(nodes: dict[str, Floats], top_k: int | None = None) -> dict[tupl
     return {
         (r.source, r.target): edge_weights(nodes[r.target], nodes[r.source], r.diagonal, top_k)
         for r in RELATIONS
+    }
+
+
+@reused
+def normalised_edges(
+    nodes: dict[str, Floats], top_k: int | None
+) -> dict[tuple[str, str], tuple[Edges, Floats]]:
+    """Normalised edge weights and self weights of all six relations, single precision."""
+    edges = {key: normalise(R) for key, R in build_edges(nodes, top_k).items()}
+    return {
+        key: (weights.astype(np.float32), self_weight.astype(np.float32))
+        for key, (weights, self_weight) in edges.items()
     }
 
 

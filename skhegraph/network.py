@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skhegraph.base import Floats
-from skhegraph.graph import Edges, PathWeights, build_edges, normalise
+from skhegraph.graph import Edges, PathWeights, normalised_edges
 
 
 class HeteroGraphNetwork(nn.Module):
@@ -42,9 +42,8 @@ class HeteroGraphNetwork(nn.Module):
             k: torch.as_tensor(x, dtype=torch.float32, device=device) for k, x in nodes.items()
         }
         self.edges = {}
-        for key, R in build_edges(nodes, top_k).items():
-            weights, self_weight = normalise(R)
-            self_column = torch.as_tensor(self_weight, dtype=torch.float32, device=device)
+        for key, (weights, self_weight) in normalised_edges(nodes, top_k).items():
+            self_column = torch.as_tensor(self_weight, device=device)
             self.edges[key] = _to_torch(weights, device), self_column
         # What only depends on the initial nodes is gathered once: W acts on it linearly.
         self.gathered = {

@@ -218,19 +218,19 @@ def train_graph(
     settings : Settings
         Scalars.
     """
-    device, onehot = settings.device, support.onehot
+    device, y, weights = settings.device, support.y, support.sample_weight
 
     def prepare(kept: NDArray[np.bool_]) -> tuple[HeteroGraphNetwork, Batch, Loss]:
         nodes = {
             "positive": support.positive,
             "negative": support.negative,
-            "visual": class_means(support.X[kept], onehot[kept]),
+            "visual": class_means(support.X[kept], y[kept], weights[kept]),
         }
         network = HeteroGraphNetwork(
             nodes, settings.paths, top_k=settings.top_k, initial=initial, device=device
         )
-        weight = np.where(kept, support.sample_weight, 0.0)
-        batch = Batch.from_arrays(support.X, support.y, weight, own_shift, offset, device)
+        weight = np.where(kept, weights, 0.0)
+        batch = Batch.from_arrays(support.X, y, weight, own_shift, offset, device)
         return network, batch, make_loss(batch, network)
 
     steps = settings.max_iter
@@ -240,7 +240,7 @@ def train_graph(
             for fold in range(folds.max() + 1)
         ]
         steps = int(np.argmin(np.mean(curves, axis=0)))
-    network, batch, loss = prepare(np.ones(len(support.y), dtype=bool))
+    network, batch, loss = prepare(np.ones(len(y), dtype=bool))
     curve = []
     for value in tqdm(
         islice(optimise(network, batch, loss, settings), steps),

@@ -38,8 +38,8 @@ def test_unit_rows_by_hand() -> None:
 
 def test_class_means_are_weighted() -> None:
     X = np.array([[1.0, 0.0], [4.0, 6.0], [5.0, 5.0]])
-    onehot = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 7.0]])
-    np.testing.assert_allclose(class_means(X, onehot), [[3, 4], [5, 5]])
+    means = class_means(X, np.array([0, 0, 1]), np.array([1.0, 2.0, 7.0]))
+    np.testing.assert_allclose(means, [[3, 4], [5, 5]])
 
 
 def test_distinct_rows_add_weights_within_a_class_alone() -> None:

@@ -105,14 +105,14 @@ def test_text_that_does_not_depend_on_the_support_needs_no_shift(source: object)
 
 def test_support_text_logits_by_brute_force() -> None:
     support = make_support()
-    got = support_text_logits(support, own_node_shift(support, "prototypes"))
+    got = support_text_logits(support, own_node_shift(support, "prototypes"), rows_of(support))
     for i, x in enumerate(support.X):
         for c in range(4):
             node = support.positive[c]
             if c == Y[i] and c != 3:
                 node = unit_rows(class_mean_without(support, i))
             np.testing.assert_allclose(got[i, c], 10 * x @ node, atol=1e-12)
-    plain = support_text_logits(support, None)
+    plain = support_text_logits(support, None, rows_of(support))
     np.testing.assert_allclose(plain, 10 * support.X @ support.positive.T, atol=1e-12)
 
 
@@ -120,8 +120,8 @@ def test_class_means_as_text_tell_nothing_about_noise() -> None:
     """With its own share in the class mean every row of pure noise looks well described."""
     support = make_support(np.repeat(np.arange(5), 4), d=200)
     weight = support.sample_weight
-    leaky = support_text_logits(support, None)
-    honest = support_text_logits(support, own_node_shift(support, "prototypes"))
+    leaky = support_text_logits(support, None, rows_of(support))
+    honest = support_text_logits(support, own_node_shift(support, "prototypes"), rows_of(support))
     assert information_gain(leaky, 1.0, support.y, weight) > 0.5
     assert information_gain(honest, 1.0, support.y, weight) < 0.05
 
@@ -131,9 +131,13 @@ def test_class_means_as_text_tell_nothing_about_noise() -> None:
 FOLDS = np.array([0, 0, 0, 1, 1, -1, 2, 2, 0, 1])
 
 
+def rows_of(support: Support) -> np.ndarray:
+    return np.arange(len(support.y))
+
+
 def held_out(support: Support, folds: np.ndarray = FOLDS) -> fitting.Visual:
     text = np.zeros((len(support.y), len(support.positive)))
-    return held_out_discriminant(support, folds, text, 1.0, 1.0)
+    return held_out_discriminant(support, folds, text, rows_of(support), 1.0, 1.0)
 
 
 def test_held_out_logits_come_from_the_other_folds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,9 +149,11 @@ def test_held_out_logits_come_from_the_other_folds(monkeypatch: pytest.MonkeyPat
             np.testing.assert_array_equal(visual.held_out[i], 0)
             continue
         rest = fold != FOLDS
-        part = ShrunkDiscriminant(support.X[rest], support.onehot[rest]).at(0.3)
+        part = ShrunkDiscriminant(support.X[rest], support.y[rest], support.sample_weight[rest]).at(
+            0.3
+        )
         np.testing.assert_allclose(visual.held_out[i], part(support.X[i : i + 1])[0], atol=1e-9)
-    full = ShrunkDiscriminant(support.X, support.onehot).at(0.3)
+    full = ShrunkDiscriminant(support.X, support.y, support.sample_weight).at(0.3)
     assert visual.classifier is not None
     np.testing.assert_allclose(visual.classifier.coef, full.coef, atol=1e-9)
     assert visual.shrinkage == 0.3
@@ -190,7 +196,9 @@ def test_chosen_shrinkage_has_the_lowest_penalised_loss() -> None:
 
 def test_one_shot_takes_the_prior() -> None:
     support = make_support(np.arange(4))
-    visual = held_out_discriminant(support, np.full(4, -1), np.zeros((4, 4)), 0.7, 0.5)
+    visual = held_out_discriminant(
+        support, np.full(4, -1), np.zeros((4, 4)), rows_of(support), 0.7, 0.5
+    )
     assert (visual.shrinkage, visual.trust.text) == (1.0, 0.7)
     np.testing.assert_array_equal(visual.held_out, 0)
     assert visual.classifier is not None
@@ -202,7 +210,7 @@ def test_one_shot_takes_the_prior() -> None:
 
 def test_cache_logits_are_leave_one_out() -> None:
     support = make_support()
-    got = held_out_cache(support, np.zeros((10, 4)), 1.0, 2.0).held_out
+    got = held_out_cache(support, np.zeros((10, 4)), rows_of(support), 1.0, 1.0, 2.0).held_out
     for i, x in enumerate(support.X):
         if Y[i] == 3:
             np.testing.assert_array_equal(got[i], 0)  # nothing to hold out against
@@ -252,15 +260,15 @@ def test_fused_fit_trains_on_the_held_out_logits(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(seen["folds"], folds)
     shift = own_node_shift(support, "prototypes")
     np.testing.assert_array_equal(seen["own_shift"], shift)
-    text = support_text_logits(support, shift)
+    text = support_text_logits(support, shift, rows_of(support))
     alone = fitting.fit_trust(text, None, Y, WEIGHT)
     information = information_gain(text, alone.text, Y, WEIGHT)
     shots = WEIGHT.sum() / 4
     prior = shots**fitting.SHOTS_POWER / (1 + fitting.TEXT_FIRST * information)
-    visual = held_out_discriminant(support, folds, text, alone.text, prior)
+    visual = held_out_discriminant(support, folds, text, rows_of(support), alone.text, prior)
     assert (fit.text_weight, fit.visual_weight) == visual.trust[:2]
     assert fit.shrinkage == visual.shrinkage
-    np.testing.assert_allclose(seen["offset"], fit.visual_weight * visual.held_out)
+    np.testing.assert_allclose(seen["offset"], fit.visual_weight * visual.held_out, rtol=1e-6)
 
 
 def test_given_weights_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +298,7 @@ def test_trust_region_penalty_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     support = make_support()
     model = HeGraphClassifier(text_features=(support.positive, support.negative), trust_region=0.6)
     fit = fit_fused(model, support, np.random.RandomState(0))
-    text = support_text_logits(support, None)
+    text = support_text_logits(support, None, rows_of(support))
     alone = fitting.fit_trust(text, None, Y, WEIGHT)
     information = information_gain(text, alone.text, Y, WEIGHT)
     assert information > 0.1
