@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -262,22 +261,21 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
 
     # --- predict side: NumPy only -------------------------------------------------------------
 
-    def _validate_queries(self, X: ArrayLike) -> Floats:
-        """Validate queries and scale them to unit rows, float64."""
-        check_is_fitted(self)
-        return unit_rows(validate_data(self, X, dtype=np.float64, reset=False))
-
     def _logits(self, Z: Floats) -> Floats:
-        """Class logits of unit-row queries, shape (n_queries, n_classes)."""
+        """Class logits of unit-row queries, shape (n_queries, n_classes), a new array."""
         raise TypeError(f"{type(self).__name__} must define _logits.")
 
-    def _predict_logits(self, X: ArrayLike) -> Floats:
-        """Logits of validated queries, a chunk at a time so that memory stays bounded."""
-        Z = self._validate_queries(X)
-        logits = np.empty((len(Z), len(self.classes_)))
-        for chunk in gen_batches(len(Z), QUERIES_PER_CHUNK):
-            logits[chunk] = self._logits(Z[chunk])
-        return logits
+    def _in_chunks(self, X: ArrayLike, score: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
+        """Validate queries and score their unit rows a chunk at a time: memory stays bounded."""
+        check_is_fitted(self)
+        queries: Floats = validate_data(self, X, dtype=np.float64, reset=False)
+        first = score(unit_rows(queries[:QUERIES_PER_CHUNK]))
+        out = np.empty((len(queries), *first.shape[1:]), dtype=first.dtype)
+        out[: len(first)] = first
+        for start in range(len(first), len(queries), QUERIES_PER_CHUNK):
+            chunk = slice(start, start + QUERIES_PER_CHUNK)
+            out[chunk] = score(unit_rows(queries[chunk]))
+        return out
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Logits of the fused classifier.
@@ -292,7 +290,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
             Log-odds; with two classes those of `classes_[1]`.
         """
-        logits = self._predict_logits(X)
+        logits = self._in_chunks(X, self._logits)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
@@ -308,7 +306,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        return log_softmax(self._predict_logits(X))
+        return self._in_chunks(X, lambda Z: log_softmax(self._logits(Z)))
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.
@@ -323,7 +321,11 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Rows sum to one; columns in the order of `classes_`.
         """
-        return softmax(self._predict_logits(X))
+        return self._in_chunks(X, self._proba)
+
+    def _proba(self, Z: Floats) -> Floats:
+        logits = self._logits(Z)
+        return softmax(logits, out=logits)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Most probable class of each sample.
@@ -338,7 +340,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Labels from `classes_`.
         """
-        best = self._predict_logits(X).argmax(axis=1)
+        best = self._in_chunks(X, lambda Z: self._logits(Z).argmax(axis=1))
         return self.classes_[best]
 
 
@@ -370,9 +372,9 @@ def log_softmax(logits: Floats) -> Floats:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def softmax(logits: Floats) -> Floats:
-    """Row-wise softmax."""
-    proba = logits - logits.max(axis=1, keepdims=True)
+def softmax(logits: Floats, out: Floats | None = None) -> Floats:
+    """Row-wise softmax; `out` may be `logits`."""
+    proba: Floats = np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
     np.exp(proba, out=proba)
     proba /= proba.sum(axis=1, keepdims=True)
     return proba

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import Bunch, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.base import (
-    QUERIES_PER_CHUNK,
     CLIPClassifier,
     Floats,
     Support,
@@ -53,6 +52,7 @@ _VISUAL_STATE = (
     "visual_intercept_",
     "cache_keys_",
     "cache_labels_",
+    "cache_weights_",
 )
 
 
@@ -170,8 +170,9 @@ class HeGraphClassifier(CLIPClassifier):
         Linear visual classifier, before `visual_weight_` (discriminant).
     coef_, intercept_ : ndarray
         Fused linear classifier of unit rows (discriminant).
-    cache_keys_, cache_labels_ : ndarray
-        Support rows and class weights (cache), with `sharpness_`.
+    cache_keys_, cache_labels_, cache_weights_ : ndarray
+        Support rows in the order of their classes, class indices and weights (cache), with
+        `sharpness_`.
     logit_scale_ : float
         `tau` in use.
     n_iter_ : int
@@ -366,26 +367,40 @@ class HeGraphClassifier(CLIPClassifier):
             return
         # The joint loss alone trains the cache shift (Eq. 6).
         shift = trained.visual_shift if self.fusion == "probabilities" else np.zeros_like(visual)
-        onehot = support.onehot
+        shots = np.bincount(support.y, weights=support.sample_weight)
         self.visual_nodes_ = (visual + shift).astype(np.float32)
         self.cache_keys_ = unit_rows(support.X + shift[support.y]).astype(np.float32)
-        self.cache_labels_ = onehot * (len(onehot) / len(visual)) / onehot.sum(axis=0)
+        self.cache_labels_ = support.y
+        mean_shots = len(support.y) / len(shots)
+        self.cache_weights_ = mean_shots * support.sample_weight / shots[support.y]
 
     # --- predict side: NumPy only -------------------------------------------------------------
 
     def _branches(self, Z: Floats) -> tuple[Floats, Floats]:
         """Text logits (Eq. 7) and visual logits (Eq. 8 or the discriminant), each as fused."""
-        text = Z @ (self.logit_scale_ * self.text_weight_ * self.positive_nodes_.T.astype(Z.dtype))
+        scale = self.logit_scale_ * self.text_weight_
+        text = scale * (Z @ self.positive_nodes_.T.astype(Z.dtype))
         if hasattr(self, "cache_keys_"):
-            affinity = np.exp(-self.sharpness_ * (1 - Z @ self.cache_keys_.T.astype(Z.dtype)))
             scale = self.logit_scale_ if self.fusion_ == "probabilities" else self.visual_weight_
-            return text, scale * (affinity @ self.cache_labels_)
+            return text, scale * self._cache_logits(Z)
         visual = Z @ self.visual_coef_.T + self.visual_intercept_
         return text, self.visual_weight_ * visual
 
+    def _cache_logits(self, Z: Floats) -> Floats:
+        """Eq. 8 without tau: `sum_k exp(-beta (1 - cos(z, X'_k))) L_k`, class by class."""
+        affinity = Z @ self.cache_keys_.T.astype(Z.dtype)
+        affinity -= 1
+        affinity *= self.sharpness_
+        np.exp(affinity, out=affinity)
+        affinity *= self.cache_weights_
+        first_of_class = np.flatnonzero(np.diff(self.cache_labels_, prepend=-1))
+        return np.add.reduceat(affinity, first_of_class, axis=1)
+
     def _logits(self, Z: Floats) -> Floats:
         if hasattr(self, "coef_"):
-            return Z @ self.coef_.T + self.intercept_
+            logits = Z @ self.coef_.T
+            logits += self.intercept_
+            return logits
         text, visual = self._branches(Z)
         if self.fusion_ == "logits":
             return text + visual
@@ -406,12 +421,13 @@ class HeGraphClassifier(CLIPClassifier):
         Bunch
             `text`, `visual` and `fused`, each an ndarray of shape (n_samples, n_classes).
         """
-        Z = self._validate_queries(X)
-        text, visual, fused = np.empty((3, len(Z), len(self.classes_)))
-        for chunk in gen_batches(len(Z), QUERIES_PER_CHUNK):
-            text[chunk], visual[chunk] = self._branches(Z[chunk])
-            fused[chunk] = self._logits(Z[chunk])
-        return Bunch(text=softmax(text), visual=softmax(visual), fused=softmax(fused))
+
+        def each(Z: Floats) -> Floats:
+            text, visual = self._branches(Z)
+            return np.stack([softmax(text), softmax(visual), self._proba(Z)], axis=1)
+
+        proba = self._in_chunks(X, each)
+        return Bunch(text=proba[:, 0], visual=proba[:, 1], fused=proba[:, 2])
 
     def to_hetero_data(self) -> HeteroData:
         """Build the fitted graph as torch_geometric data (imports torch).

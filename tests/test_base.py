@@ -33,7 +33,9 @@ def test_unit_rows_by_hand() -> None:
     got = unit_rows([[3, 4], [0, 0], [0, -2]])
     np.testing.assert_allclose(got, [[0.6, 0.8], [0, 0], [0, -1]])
     assert got.dtype == np.float64
-    assert unit_rows(np.array([[3, 4]], dtype=np.float32)).dtype == np.float64
+    long = unit_rows(np.array([[3e30, 4e30]], dtype=np.float32))  # its square overflows
+    np.testing.assert_allclose(long, [[0.6, 0.8]], rtol=1e-6)
+    assert long.dtype == np.float64
 
 
 def test_class_means_are_weighted() -> None:
