@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
+from sklearn.utils import gen_batches
 
-from skhegraph.base import Floats, Ints, Support, unit_rows
+from skhegraph.base import QUERIES_PER_CHUNK, Floats, Ints, Support, unit_rows
 from skhegraph.discriminant import Linear, ShrunkDiscriminant
 from skhegraph.graph import PathWeights
 from skhegraph.reuse import reused
@@ -162,32 +164,38 @@ def held_out_cache(
     *,
     keep_text: bool = False,
 ) -> Visual:
-    """Leave-one-out cache logits (Eq. 8 without tau) and the trust in them, as above."""
-    X, y, weight, onehot = support.X, support.y, support.sample_weight, support.onehot
-    affinity = np.exp(-sharpness * (1 - X @ X.T))
-    np.fill_diagonal(affinity, 0.0)
-    shots = onehot.sum(axis=0) - onehot
-    logits = (len(y) / onehot.shape[1]) * (affinity @ onehot) / np.where(shots > 0, shots, 1.0)
-    has_rest = shots[np.arange(len(y)), y] > 0
+    """Leave-one-out cache logits and the trust in them, as above."""
+    y, weight = support.y, support.sample_weight
+    logits = leave_one_out_cache(support, sharpness)
+    has_rest = np.bincount(y)[y] > 1
     out = has_rest[voters]
     if out.any():
         text, voters = text[out], voters[out]
-        scale = prior / impostor_spread(logits[voters], y[voters])
-        trust = fit_trust(
-            text,
-            logits[voters],
-            y[voters],
-            weight[voters],
-            scale,
-            text_scale,
-            keep_text=keep_text,
-        )
-    else:
-        trust = fit_trust(
-            text, None, y[voters], weight[voters], 1.0, text_scale, keep_text=keep_text
-        )
-        trust = trust._replace(visual=prior / impostor_spread(logits, y))
-    return Visual(np.where(has_rest[:, None], logits, 0.0), trust)
+    scale = prior / impostor_spread(logits[voters], y[voters])
+    visual = logits[voters] if out.any() else None
+    trust = fit_trust(
+        text, visual, y[voters], weight[voters], scale, text_scale, keep_text=keep_text
+    )
+    if visual is None:
+        trust = trust._replace(visual=scale)
+    logits[~has_rest] = 0.0
+    return Visual(logits, trust)
+
+
+def leave_one_out_cache(support: Support, sharpness: float) -> Floats:
+    """Eq. 8 without tau, for each row by the others: mean affinity to a class times mean shots."""
+    X, y, weight = support.X, support.y, support.sample_weight
+    labels, shots = csr_array((weight, (np.arange(len(y)), y))), np.bincount(y, weights=weight)
+    logits = np.empty((len(y), len(shots)))
+    for chunk in gen_batches(len(y), QUERIES_PER_CHUNK):
+        affinity = np.exp(-sharpness * (1 - X[chunk] @ X.T))
+        rows, own = np.arange(len(affinity)), y[chunk]
+        affinity[rows, chunk.start + rows] = 0.0
+        rest = np.tile(shots, (len(rows), 1))
+        rest[rows, own] -= weight[chunk]
+        mean = (affinity @ labels) / np.where(rest > 0, rest, 1.0)
+        logits[chunk] = len(y) / len(shots) * mean
+    return logits
 
 
 @reused

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
+from copy import copy, deepcopy
 from importlib.resources import files
 
 import numpy as np
@@ -401,3 +403,19 @@ def test_weights_outside_the_hub(monkeypatch):
     monkeypatch.setattr(_weights, "_reachable", lambda url: True)
     monkeypatch.setattr(open_clip, "download_pretrained", lambda config: config["url"][-10:])
     assert _weights._fetch_tag(tag, "a model") == "weights.pt"
+
+
+def test_inputs_go_to_the_device(tiny, images, monkeypatch):
+    """On the meta device all goes well up to the copy back, and nothing meets a CPU tensor."""
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype: nullcontext())
+    meta = copy(tiny)
+    meta.device, meta._model, meta._text = "meta", deepcopy(tiny._model).to("meta"), {}
+    pixels = [meta.resize(image) for image in images]
+    batch = torch.stack([meta.preprocess(image) for image in images])
+    for encode, inputs in (
+        (meta.encode_pixels, pixels),
+        (meta.encode_images, batch),
+        (meta.encode_text, PROMPTS),
+    ):
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            encode(inputs)

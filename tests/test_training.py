@@ -355,3 +355,16 @@ def test_held_out_rows_do_not_train(support: Support, make_loss: Any) -> None:
     np.testing.assert_array_equal(*trained)
     assert len(curves[0]) == 6
     assert np.abs(curves[0] - curves[1]).max() > 0.1
+
+
+def test_no_tensor_is_left_on_the_cpu(support: Support) -> None:
+    """On the meta device an operation that meets a CPU tensor raises."""
+    nodes = {"positive": support.positive, "negative": support.negative, "visual": support.X[:3]}
+    network = HeteroGraphNetwork(nodes, PathWeights(), top_k=None, initial=zeros(), device="meta")
+    batch = Batch.from_arrays(support.X, Y, WEIGHT, support.X, np.zeros((len(Y), 3)), "meta")
+    value, rows = FusedLoss(10.0, network.nodes["positive"], 0.5)(network, batch)
+    cached = cache_logits(batch, network.visual_shift(), 1.0)
+    (value + cached.sum()).backward()
+    torch.optim.AdamW(network.parameters()).step()
+    made = (value, rows, cached, network.W_p, network.W_p.grad, network.W_v.grad)
+    assert all(tensor is not None and tensor.device.type == "meta" for tensor in made)

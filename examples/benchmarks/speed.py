@@ -1,9 +1,10 @@
 """Ratios of time and memory to named references, measured in one run on the same threads.
 
 Predict and fit against bare NumPy products and scikit-learn's `LogisticRegression`, feature
-extraction against a plain open_clip loop, a grid search against "encode once plus the fits", and
-imports. Each figure is the median of several runs; the features are synthetic (class centres plus
-noise), since values do not change the arithmetic.
+extraction against a plain open_clip loop, a grid search against "encode once plus the fits" and
+against fits that share nothing, and imports. Figures below some seconds are medians of several
+runs; the features are synthetic (class centres plus noise), since values do not change the
+arithmetic.
 
     python examples/benchmarks/speed.py                 # all sections
     python examples/benchmarks/speed.py predict import  # some of them
@@ -12,6 +13,7 @@ noise), since values do not change the arithmetic.
 from __future__ import annotations
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,15 +21,28 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import joblib
 import numpy as np
+from PIL import Image
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, make_hegraph_pipeline
+from skhegraph.backbone import load_backbone
+from skhegraph.reuse import forget
+
+PATHS = {
+    "visual_to_positive": [0.0, 0.1, 0.24, 0.5],
+    "negative_to_positive": [0.0, 0.1, 0.2],
+    "positive_to_positive": [0.0, 0.06],
+}
 
 
 def median_time(function: Callable[[], object], runs: int = 5) -> float:
@@ -39,6 +54,13 @@ def median_time(function: Callable[[], object], runs: int = 5) -> float:
         function()
         times.append(time.perf_counter() - start)
     return float(np.median(times))
+
+
+def time_once(function: Callable[[], object]) -> float:
+    """Seconds of a call that is too long to repeat."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def report(what: str, ours: float, reference: str, theirs: float) -> None:
@@ -75,26 +97,22 @@ def predict_section() -> None:
     report("predict_proba, discriminant", ours, "its bare product", product)
     other = median_time(lambda: linear.predict_proba(queries))
     report("predict_proba, discriminant", ours, "LogisticRegression", other)
-    cache = hegraph(text, negative, max_iter=1, visual_classifier="cache", visual_weight=1.0)
-    cache.fit(X[::4], y[::4])
-    cache.cache_keys_, cache.cache_labels_ = (
-        np.tile(cache.cache_keys_, (4, 1)),
-        np.tile(cache.cache_labels_, (4, 1)),
-    )
-    keys = cache.cache_keys_.astype(np.float64)
+    cache = hegraph(text, negative, max_iter=1, visual_classifier="cache").fit(X, y)
+    keys, nodes = cache.cache_keys_.astype(np.float64), cache.positive_nodes_.astype(np.float64)
+    labels = np.eye(len(nodes))[cache.cache_labels_]
 
-    def bare() -> None:
+    def bare(with_labels: bool) -> None:
         for start in range(0, len(queries), 1024):
             part = queries[start : start + 1024]
-            part @ cache.positive_nodes_.T.astype(np.float64)
-            (part @ keys.T) @ cache.cache_labels_
+            part @ nodes.T
+            affinity = part @ keys.T
+            if with_labels:
+                affinity @ labels
 
-    report(
-        "predict_proba, cache",
-        median_time(lambda: cache.predict_proba(queries), 3),
-        "its bare products",
-        median_time(bare, 3),
-    )
+    ours = median_time(lambda: cache.predict_proba(queries), 3)
+    for with_labels, name in ((True, "bare products, Eq. 7-8"), (False, "without the labels'")):
+        theirs = median_time(partial(bare, with_labels), 3)
+        report("predict_proba, cache", ours, name, theirs)
     for name, model in (("discriminant", clf), ("cache", cache)):
         tracemalloc.start()
         proba = model.predict_proba(queries)
@@ -108,58 +126,94 @@ def fit_section() -> None:
     """Fit at 10 and 1,000 classes, against LogisticRegression at its defaults and converged."""
     warnings.simplefilter("ignore")
     for n_classes, runs in ((10, 5), (1000, 1)):
-        data = support(n_classes, 16)
-        ours = median_time(partial(fit_hegraph, *data), runs)
-        for params in ({}, {"C": 100, "tol": 1e-6}):
+        X, y, *text = support(n_classes, 16)
+        ours = median_time(partial(fit_hegraph, X, y, *text), runs)
+        unscaled = StandardScaler().fit_transform(X)
+        for params, features in (({}, X), ({}, unscaled), ({"C": 100, "tol": 1e-6}, X)):
             linear = LogisticRegression(**params)
-            theirs = median_time(partial(linear.fit, *data[:2]), runs)
-            reference = f"{linear!r}, {linear.n_iter_[0]} iteration(s)"
+            theirs = median_time(partial(linear.fit, features, y), runs)
+            scaled = ", standardised" if features is unscaled else ""
+            reference = f"{linear!r}{scaled}, {linear.n_iter_[0]} iteration(s)"
             report(f"fit, {n_classes} classes", ours, reference, theirs)
 
 
-def fit_hegraph(X: np.ndarray, y: np.ndarray, text: np.ndarray, negative: np.ndarray) -> None:
-    """Fit with the defaults."""
-    hegraph(text, negative).fit(X, y)
+def fit_hegraph(
+    X: np.ndarray, y: np.ndarray, text: np.ndarray, negative: np.ndarray, top_k: int | None = None
+) -> None:
+    """Fit with the defaults, and nothing left from an earlier fit."""
+    forget()
+    hegraph(text, negative, top_k=top_k).fit(X, y)
+
+
+def fit_cost(file: str, top_k: int | None) -> tuple[float, float]:
+    """Seconds and peak memory over the inputs (MB) of a fit, in a process of its own."""
+    fit_hegraph(*support(10, 4))  # the first fit of a process imports torch
+    data = joblib.load(file)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = time_once(partial(fit_hegraph, *data, top_k))
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
 
 
 def growth_section() -> None:
-    """Time against C (16 shots) and against shots (100 classes), with the fitted exponent."""
-    fit_hegraph(*support(10, 4))  # the first fit of a process imports torch
+    """Time and memory against C (16 shots) and against shots (100 classes), with the exponents."""
+    curves = (
+        ("classes", None, [(n, 16) for n in (10, 30, 100, 300, 1000, 3000)]),
+        ("classes, top_k=32", 32, [(100, 16), (1000, 16), (3000, 16), (10_000, 4)]),
+        ("shots", None, [(100, shots) for shots in (1, 4, 16, 64)]),
+    )
     points = {}
-    for label, grid in (
-        ("classes", [(10, 16), (30, 16), (100, 16), (300, 16), (1000, 16), (3000, 16)]),
-        ("classes, top_k=32", [(100, 16), (1000, 16), (3000, 16), (10_000, 4)]),
-        ("shots", [(100, k) for k in (1, 4, 16, 64)]),
-    ):
-        params = {"top_k": 32} if "top_k" in label else {}
-        rows = []
-        for n_classes, shots in grid:
-            X, y, text, negative = support(n_classes, shots)
-            start = time.perf_counter()
-            hegraph(text, negative, **params).fit(X, y)
-            rows.append((shots if label == "shots" else n_classes, time.perf_counter() - start))
-        sizes, seconds = np.array(rows).T
-        exponent = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
-        points[label] = sizes, seconds, exponent
-        listed = ", ".join(f"{int(n)}: {t:.2f} s" for n, t in rows)
-        print(f"| fit against {label} | {listed} | | exponent {exponent:.2f} |", flush=True)
+    spawn = get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        for label, top_k, grid in curves:
+            costs = []
+            for n_classes, shots in grid:
+                file = str(Path(folder) / "support.joblib")
+                joblib.dump(support(n_classes, shots), file)
+                with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                    costs.append(pool.submit(fit_cost, file, top_k).result())
+            sizes = [shots if label == "shots" else n_classes for n_classes, shots in grid]
+            points[label] = sizes, np.array(costs).T
+            for (seconds, peak), size in zip(costs, sizes, strict=True):
+                print(f"| fit, {size} {label} | {seconds:.2f} s, {peak:.0f} MB | | |", flush=True)
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for label, (sizes, seconds, exponent) in points.items():
-        axes.loglog(sizes, seconds, "o-", label=f"{label}: exponent {exponent:.2f}")
-    axes.set(xlabel="classes or shots a class", ylabel="fit (s)", title="HeGraph fit, D = 512")
-    axes.legend()
-    figure.savefig(Path(__file__).with_name("speed.png"), dpi=120, bbox_inches="tight")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
+    for axes, quantity, row in zip(panels, ("time (s)", "peak memory (MB)"), (0, 1), strict=True):
+        for label, (sizes, costs) in points.items():
+            exponent = np.polyfit(np.log(sizes), np.log(np.maximum(costs[row], 1e-3)), 1)[0]
+            axes.loglog(sizes, costs[row], "o-", label=f"{label}: exponent {exponent:.2f}")
+            print(f"| fit, {quantity} against {label} | | | exponent {exponent:.2f} |", flush=True)
+        axes.set(xlabel="classes or shots a class", ylabel=quantity, title="HeGraph fit, D = 512")
+        axes.legend()
+    figure.savefig(Path(__file__).with_name("speed.png"), dpi=100, bbox_inches="tight")
+
+
+def reuse_section() -> None:
+    """A grid over path weights, 24 x 5 fits of 100 classes, against the same fits from nothing."""
+    X, y, text, negative = support(100, 16)
+    cv = StratifiedKFold(5)
+    clf = hegraph(text, negative)
+
+    def naive() -> None:
+        for params in ParameterGrid(PATHS):
+            for train, test in cv.split(X, y):
+                forget()
+                clone(clf).set_params(**params).fit(X[train], y[train]).score(X[test], y[test])
+
+    def search() -> None:
+        forget()
+        GridSearchCV(clf, PATHS, cv=cv, refit=False).fit(X, y)
+
+    fit_hegraph(X, y, text, negative)  # the first fit of a process imports torch
+    what = f"search 24 x 5, {len(text)} classes"
+    report(what, time_once(search), "the same fits, each from nothing", time_once(naive))
 
 
 def image_files(folder: Path, count: int) -> list[str]:
     """JPEG files of random smooth pictures."""
-    from PIL import Image
-
     rng = np.random.RandomState(0)
     paths = []
     for i in range(count):
@@ -170,39 +224,67 @@ def image_files(folder: Path, count: int) -> list[str]:
 
 
 def features_section() -> None:
-    """Image files to features, against the plain open_clip loop, for the tiny model."""
+    """Image files to features against the plain open_clip loop, repeats, and memory."""
+    import open_clip
     import torch
 
-    from skhegraph.backbone import load_backbone
+    with tempfile.TemporaryDirectory() as folder:
+        paths = image_files(Path(folder), 1000)
+        compare_loops("tiny CLIP", CLIPFeatures("skhegraph-tiny", device="cpu"), paths)
+        weights = str(Path(folder) / "random.pt")
+        torch.save(open_clip.create_model("ViT-B-32").state_dict(), weights)
+        clip = CLIPFeatures("ViT-B-32", weights, device="cpu")
+        compare_loops("random ViT-B-32", clip, paths[:128])
+        tiny = CLIPFeatures("skhegraph-tiny", device="cpu")
+        report(
+            "1,000 files, each given 4 times",
+            median_time(lambda: tiny.transform(paths * 4), 3),
+            "once",
+            median_time(lambda: tiny.transform(paths), 3),
+        )
+        links = [Path(folder) / f"link-{i}.jpg" for i in range(60_000)]
+        for i, link in enumerate(links):
+            link.hardlink_to(paths[i % len(paths)])
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            seconds, peaks = pool.submit(memory_of_transform, [str(p) for p in links]).result()
+        print(
+            f"| 60,000 files, tiny CLIP: {seconds:.0f} s | peak {peaks[1]:.0f} MB | "
+            f"of 6,000 files: {peaks[0]:.0f} MB | {peaks[1] / peaks[0]:.2f} |"
+        )
 
-    backbone = load_backbone("skhegraph-tiny", device="cpu")
+
+def memory_of_transform(paths: list[str]) -> tuple[float, list[float]]:
+    """Seconds for all paths, and the process's peak memory (MB) after a tenth and after all."""
+    clip, peaks = CLIPFeatures("skhegraph-tiny", device="cpu"), []
+    for part in (paths[: len(paths) // 10], paths):
+        seconds = time_once(partial(clip.transform, part))
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    return seconds, peaks
+
+
+def compare_loops(name: str, clip: CLIPFeatures, paths: list[str]) -> None:
+    """Time `transform` and the loop a careful user writes around the same model."""
+    import torch
+
+    backbone = load_backbone(clip.model_name, clip.pretrained, device="cpu")
 
     class Files(torch.utils.data.Dataset):
-        def __init__(self, paths: list[str]) -> None:
-            self.paths = paths
-
         def __len__(self) -> int:
-            return len(self.paths)
+            return len(paths)
 
         def __getitem__(self, i: int) -> torch.Tensor:
-            from PIL import Image
-
-            return backbone.preprocess(Image.open(self.paths[i]).convert("RGB"))
+            return backbone.preprocess(Image.open(paths[i]).convert("RGB"))
 
     def loop(workers: int) -> None:
-        loader = torch.utils.data.DataLoader(Files(paths), batch_size=64, num_workers=workers)
+        loader = torch.utils.data.DataLoader(Files(), batch_size=64, num_workers=workers)
         with torch.inference_mode():
             for batch in loader:
                 torch.nn.functional.normalize(backbone._model.encode_image(batch), dim=1)
 
-    with tempfile.TemporaryDirectory() as folder:
-        paths = image_files(Path(folder), 1000)
-        ours = median_time(lambda: CLIPFeatures("skhegraph-tiny", device="cpu").transform(paths), 3)
-        for workers in (0, 2):
-            theirs = median_time(partial(loop, workers), 3)
-            report(
-                "1,000 JPEG files to features", ours, f"open_clip loop, {workers} workers", theirs
-            )
+    ours = median_time(lambda: clip.transform(paths), 3)
+    for workers in (0, 2):
+        theirs = median_time(partial(loop, workers), 3)
+        report(f"{len(paths)} files, {name}", ours, f"open_clip loop, {workers} workers", theirs)
 
 
 def search_section() -> None:
@@ -210,32 +292,20 @@ def search_section() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = np.array(image_files(Path(folder), 400), dtype=object)
         y = np.arange(len(paths)) % 5
-        grid = {
-            "visual_to_positive": [0.0, 0.1, 0.24, 0.5],
-            "negative_to_positive": [0.0, 0.1, 0.2],
-            "positive_to_positive": [0.0, 0.06],
-        }
         cv = StratifiedKFold(5)
         params = {"class_names": list("abcde"), "random_state": 0}
         clip = CLIPFeatures("skhegraph-tiny").fit(paths)
-        start = time.perf_counter()
-        features = clip.transform(paths)
+        forget()
         clf = HeGraphClassifier("skhegraph-tiny", **params)
-        GridSearchCV(clf, grid, cv=cv).fit(features, y)
-        reference = time.perf_counter() - start
+        reference = time_once(lambda: GridSearchCV(clf, PATHS, cv=cv).fit(clip.transform(paths), y))
         for cache in (True, False):
             clip_params = {"cache_dir": Path(folder) / "cache"} if cache else {}
             pipe = make_hegraph_pipeline("skhegraph-tiny", clip_params=clip_params, **params)
-            piped = {f"clf__{name}": values for name, values in grid.items()}
-            start = time.perf_counter()
-            GridSearchCV(pipe, piped, cv=cv).fit(paths, y)
+            piped = {f"clf__{name}": values for name, values in PATHS.items()}
+            forget()
+            seconds = time_once(partial(GridSearchCV(pipe, piped, cv=cv).fit, paths, y))
             what = "with" if cache else "without"
-            report(
-                f"search 24 x 5, {what} cache_dir",
-                time.perf_counter() - start,
-                "encode once + the fits",
-                reference,
-            )
+            report(f"search 24 x 5, {what} cache_dir", seconds, "encode once + the fits", reference)
 
 
 def import_section() -> None:
@@ -262,6 +332,7 @@ SECTIONS = {
     "predict": predict_section,
     "features": features_section,
     "search": search_section,
+    "reuse": reuse_section,
     "fit": fit_section,
     "growth": growth_section,
 }
