@@ -185,6 +185,12 @@ class HeGraphClassifier(CLIPClassifier):
     CLIPFeatures : Images to features.
     ZeroShotCLIPClassifier : The text classifier without adaptation.
 
+    Notes
+    -----
+    What does not depend on the path weights or the training (trust in the branches, edges) is
+    kept in memory by the content of the support set, up to 512 MB a process, so that the
+    candidates of a search share it; :func:`skhegraph.reuse.forget` gives the memory back.
+
     References
     ----------
     .. [1] Zhao, Jiang, Wang, Xu, Tang. "HeGraphAdapter: Tuning Multi-Modal Vision-Language Models

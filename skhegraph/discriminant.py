@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
 
 from skhegraph.base import Floats, Ints, class_means
 
@@ -81,9 +80,9 @@ def _principal_axes(residual: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues and unit row eigenvectors of `residual' residual`, by the smaller Gram matrix."""
     n, d = residual.shape
     if n >= d:
-        values, vectors = eigh(residual.T @ residual)
+        values, vectors = np.linalg.eigh(residual.T @ residual)
         return np.maximum(values, 0.0), vectors.T
-    values, left = eigh(residual @ residual.T)
+    values, left = np.linalg.eigh(residual @ residual.T)
     keep = values > values[-1] * n * np.finfo(np.float64).eps
     values, left = values[keep], left[:, keep]
     return values, (left / np.sqrt(values)).T @ residual

@@ -98,7 +98,7 @@ def fit_trust(
         width = np.array([TEXT_WIDTH[int(log_scale[0] > 0)], VISUAL_WIDTH])[: len(branches)]
         z = (log_scale - centre) / width
         loss = sample_weight @ (np.log(total) - own) + PRIOR_STRENGTH * (z @ z)
-        slopes = np.array([np.vdot(residual, branch) for branch in branches])
+        slopes = np.array([np.einsum("nc,nc", residual, branch) for branch in branches])
         return loss, scales * slopes + 2 * PRIOR_STRENGTH * z / width
 
     # The log-loss in log a is not convex (it is flat where a is small): start on both sides.

@@ -1,0 +1,268 @@
+"""The Dask example on a real cluster of two worker processes, one of them killed half-way."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sqlite3
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster, WorkerPlugin
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+
+from skhegraph import CLIPFeatures, backbone, make_hegraph_pipeline
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TINY = "skhegraph-tiny"
+SIZE, PARTS = 20, 12
+MOMENTS = ["encoding", "written", "in place"]
+
+
+class Watch(WorkerPlugin):
+    """On each worker: notes model loads and parts, and stops at a moment that a test names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def setup(self, worker) -> None:
+        build, transform, replace = backbone._build_tiny, CLIPFeatures.transform, os.replace
+
+        def noted_build():
+            self.note("load")
+            return build()
+
+        def noted_transform(clip, X):
+            self.note("encode")
+            self.stop("encoding")
+            return transform(clip, X)
+
+        def stopping_replace(source, target):
+            self.stop("written")
+            replace(source, target)
+            self.stop("in place")
+
+        backbone._build_tiny = noted_build
+        CLIPFeatures.transform = noted_transform
+        os.replace = stopping_replace
+
+    def note(self, what: str) -> None:
+        with open(self.folder / "log", "a") as log:
+            log.write(f"{what} {os.getpid()}\n")
+
+    def stop(self, moment: str) -> None:
+        """Once a test has asked for the moment and three parts are there, wait for the test."""
+        request = self.folder / moment
+        with contextlib.suppress(FileNotFoundError):  # taken back in the meantime
+            if len(parts_of(Path(request.read_text()))) >= 3:
+                (self.folder / "stopped" / str(os.getpid())).touch()
+                while request.exists():
+                    time.sleep(0.01)
+
+
+def parts_of(store: Path) -> set[Path]:
+    return set(store.glob("*.parquet"))
+
+
+def pids(control: Path, what: str) -> Counter[str]:
+    """How often each worker process has loaded the model or encoded a part."""
+    lines = [line.split() for line in (control / "log").read_text().splitlines()]
+    return Counter(pid for name, pid in lines if name == what)
+
+
+@pytest.fixture(scope="module")
+def example():
+    sys.path.insert(0, str(EXAMPLES))  # worker processes of a LocalCluster inherit it
+    yield importlib.import_module("cluster")
+    sys.path.remove(str(EXAMPLES))
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("control")
+    (folder / "stopped").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(example, control):
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
+    with LocalCluster(**options, dashboard_address=None) as local, Client(local) as client:
+        client.register_plugin(Watch(control))
+        yield client
+
+
+@pytest.fixture
+def client(cluster) -> Client:
+    """The cluster with both workers up, also after a test that killed one."""
+    cluster.wait_for_workers(2, timeout=60)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> tuple[list[str], np.ndarray]:
+    """Image files of scikit-learn's digits 0, 1 and 2, and their labels."""
+    folder = tmp_path_factory.mktemp("digits")
+    images, labels = load_digits(n_class=3, return_X_y=True)
+    n = SIZE * PARTS - 5  # the last part is shorter
+    paths = [str(folder / str(label) / f"{i}.png") for i, label in enumerate(labels[:n])]
+    for label in range(3):
+        (folder / str(label)).mkdir()
+    for path, image in zip(paths, images[:n], strict=True):
+        Image.fromarray((image.reshape(8, 8) * 15).astype(np.uint8)).save(path)
+    return paths, labels[:n]
+
+
+@pytest.fixture(scope="module")
+def paths(digits) -> list[str]:
+    return digits[0]
+
+
+@pytest.fixture(scope="module")
+def expected(paths) -> np.ndarray:
+    return CLIPFeatures(TINY).transform(paths)
+
+
+@pytest.fixture
+def extract(example, client, paths, tmp_path):
+    """Extraction into a store of this test."""
+
+    def run(**params) -> int:
+        params = {"paths": paths, "clip": CLIPFeatures(TINY), "images_per_part": SIZE, **params}
+        return example.extract(client, folder=tmp_path / "store", **params)
+
+    return run
+
+
+def pipeline(**clip_params):
+    return make_hegraph_pipeline(
+        TINY, class_names=["zero", "one", "two"], clip_params=clip_params, max_iter=2,
+        random_state=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_nothing_lost_and_nothing_twice_when_a_worker_is_killed(
+    moment, example, client, control, extract, paths, expected, tmp_path
+):
+    store, stopped, request = tmp_path / "store", control / "stopped", control / moment
+    for old in stopped.iterdir():
+        old.unlink()
+    encoded = pids(control, "encode").total() if (control / "log").exists() else 0
+    request.write_text(str(store))
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(extract)
+        try:
+            while not (victims := list(stopped.iterdir())) and not run.done():
+                time.sleep(0.01)
+            assert victims and 3 <= len(parts_of(store)) <= PARTS / 2
+            assert moment != "written" or any(store.glob(".*.tmp"))
+            os.kill(int(victims[0].name), signal.SIGKILL)
+        finally:
+            request.unlink()
+        run.result(timeout=120)
+    table = example.read(store).to_table()
+    assert table["path"].to_pylist() == paths
+    np.testing.assert_allclose(example.features_of(table), expected, atol=1e-5)
+    assert {path.name for path in store.iterdir()} == {
+        "manifest.json", *map(example.part_name, range(PARTS))
+    }  # fmt: skip
+    # The part in the victim's hands is encoded again, unless it was in place already.
+    again = moment != "in place"
+    assert pids(control, "encode").total() - encoded == PARTS + again
+    client.wait_for_workers(2, timeout=60)
+    assert int(victims[0].name) not in client.run(os.getpid).values()
+
+
+def test_a_restart_makes_what_is_missing(extract, example, control, paths, tmp_path):
+    store = tmp_path / "store"
+    assert extract() == len(paths)
+    encoded = pids(control, "encode").total()
+    times = {path.name: path.stat().st_mtime_ns for path in parts_of(store)}
+    assert extract() == 0
+    lost = store / example.part_name(4)
+    lost.unlink()
+    with pytest.raises(ValueError, match="11 of 12 parts: run `extract` again"):
+        example.read(store)
+    assert extract() == SIZE
+    assert pids(control, "encode").total() == encoded + 1
+    after = {path.name: path.stat().st_mtime_ns for path in parts_of(store)}
+    assert {name for name in times if after[name] != times[name]} == {lost.name}
+    assert example.read(store).to_table()["path"].to_pylist() == paths
+
+
+def test_a_worker_loads_the_model_once(extract, client, control, paths):
+    client.run(CLIPFeatures(TINY).transform, paths[:1])  # on each worker, whoever gets the parts
+    extract()
+    loads = pids(control, "load")
+    assert {str(pid) for pid in client.run(os.getpid).values()} <= set(loads)
+    assert set(pids(control, "encode")) <= set(loads)
+    assert set(loads.values()) == {1}
+
+
+def test_predictions(extract, example, digits, tmp_path):
+    paths, labels = digits
+    fitted = pipeline().fit(paths[:30], labels[:30])
+    extract(classifier=fitted["clf"])
+    table = example.read(tmp_path / "store").to_table()
+    assert table["label"].to_pylist() == fitted.predict(paths).tolist()
+    best = fitted.predict_proba(paths).max(axis=1)
+    np.testing.assert_allclose(table["probability"], best, atol=1e-5)
+
+
+def test_unreadable_images(extract, example, digits, expected, tmp_path):
+    paths, labels = digits
+    fitted = pipeline().fit(paths[:30], np.array(["zero", "one", "two"])[labels[:30]])
+    mixed = [paths[0], "missing.png", paths[1], "other.png", "third.png"]
+    with pytest.raises(ValueError, match=r"missing\.png"):
+        extract(paths=mixed, classifier=fitted["clf"], images_per_part=3)
+    clip = CLIPFeatures(TINY, on_error="nan")
+    extract(paths=mixed, clip=clip, classifier=fitted["clf"], images_per_part=3)
+    table = example.read(tmp_path / "store").to_table()
+    assert table["path"].to_pylist() == mixed
+    want = np.full((5, 128), np.nan)
+    want[[0, 2]] = expected[:2]
+    np.testing.assert_allclose(example.features_of(table), want, atol=1e-5)
+    none = [False, True, False, True, True]
+    assert table["label"].is_null().to_pylist() == none
+    assert table["probability"].is_null().to_pylist() == none
+
+
+def test_another_extraction_in_the_folder(extract, paths):
+    extract(paths=paths[:20])
+    with pytest.raises(ValueError, match=r"(?s)images is 20 there and 40 now; paths.*Choose"):
+        extract(paths=paths[:40])
+    with pytest.raises(ValueError, match="images_per_part is 20 there and 10 now"):
+        extract(paths=paths[:20], images_per_part=10)
+    with pytest.raises(ValueError, match="model_name is 'skhegraph-tiny' there and 'ViT-B-16'"):
+        extract(paths=paths[:20], clip=CLIPFeatures("ViT-B-16"))
+
+
+def test_search(example, client, digits, tmp_path):
+    paths, labels = np.array(digits[0][:60]), digits[1][:60]
+    grid = {"clf__visual_to_positive": [0.0, 0.2, 0.5]}
+    params = {"scoring": "neg_log_loss", "cv": 3, "error_score": "raise"}
+    plain = GridSearchCV(pipeline(), grid, **params).fit(paths, labels)
+    cached = pipeline(cache_dir=tmp_path)
+    found = example.search(client, cached, grid, paths, labels, **params)
+    assert found.best_params_ == plain.best_params_
+    for name in ["mean_test_score", "std_test_score"]:
+        np.testing.assert_allclose(found.cv_results_[name], plain.cv_results_[name], atol=1e-6)
+    with sqlite3.connect(tmp_path / "features.sqlite") as db:
+        assert db.execute("SELECT COUNT(*) FROM features").fetchone() == (60,)
+
+
+def test_command_line(example, client, paths, tmp_path, capsys):
+    args = Namespace(model=TINY, pretrained=None, images_per_part=50, price=0.04)
+    example.run(client, Path(paths[0]).parent.parent, tmp_path, args)
+    assert f"{len(paths)} images encoded, 0 by a second run" in capsys.readouterr().out
