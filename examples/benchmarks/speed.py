@@ -13,7 +13,6 @@ arithmetic.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -61,6 +60,12 @@ def time_once(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process so far, MB (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return float(status.split("VmHWM:")[1].split()[0]) / 1e3
 
 
 def report(what: str, ours: float, reference: str, theirs: float) -> None:
@@ -149,9 +154,9 @@ def fit_cost(file: str, top_k: int | None) -> tuple[float, float]:
     """Seconds and peak memory over the inputs (MB) of a fit, in a process of its own."""
     fit_hegraph(*support(10, 4))  # the first fit of a process imports torch
     data = joblib.load(file)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     seconds = time_once(partial(fit_hegraph, *data, top_k))
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    return seconds, peak_memory() - before
 
 
 def growth_section() -> None:
@@ -258,7 +263,7 @@ def memory_of_transform(paths: list[str]) -> tuple[float, list[float]]:
     clip, peaks = CLIPFeatures("skhegraph-tiny", device="cpu"), []
     for part in (paths[: len(paths) // 10], paths):
         seconds = time_once(partial(clip.transform, part))
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+        peaks.append(peak_memory())
     return seconds, peaks
 
 
