@@ -20,7 +20,7 @@ from skhegraph.images import (
     as_image_list,
     decode_image,
     describe_source,
-    image_content,
+    image_digest,
 )
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
 
         def key(source: Any) -> bytes | str:
             try:
-                return store.key(image_content(source))
+                return store.key(image_digest(source))
             except ImageDecodeError as error:
                 return str(error)
 

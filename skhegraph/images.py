@@ -7,9 +7,12 @@ anything about CLIP.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
+import time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
+
+# A file that changed so recently may change again within one tick of its time stamps.
+_UNSETTLED_NS = 2 * 10**9
 
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
@@ -149,8 +155,8 @@ def decode_image(source: Any) -> Image.Image:
     raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
 
 
-def image_content(source: Any) -> bytes:
-    """Bytes that tell one image from another: the file's own, or the decoded pixels.
+def image_digest(source: Any) -> bytes:
+    """Digest that tells one image from another: of the file's bytes, or of the decoded pixels.
 
     Parameters
     ----------
@@ -160,7 +166,7 @@ def image_content(source: Any) -> bytes:
     Returns
     -------
     bytes
-        Equal for equal images of one kind.
+        20 bytes, equal for equal images of one kind.
 
     Raises
     ------
@@ -169,15 +175,34 @@ def image_content(source: Any) -> bytes:
     """
     try:
         if isinstance(source, (str, os.PathLike)):
-            return Path(source).read_bytes()
+            return _file_digest(os.fspath(source))
         if isinstance(source, (bytes, bytearray, memoryview)):
-            return bytes(source)
+            return _digest(source)
         if _is_file(source):
-            return _read_all(source)
+            return _digest(_read_all(source))
     except (OSError, ValueError) as error:
         raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
     image = decode_image(source)
-    return f"RGB {image.size} ".encode() + image.tobytes()
+    return _digest(f"RGB {image.size} ".encode() + image.tobytes())
+
+
+def _digest(content: bytes | bytearray | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=20).digest()
+
+
+def _file_digest(path: str) -> bytes:
+    """Digest of a file, which is read again only when its time stamps, size or inode changed."""
+    status = os.stat(path)
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - changed < _UNSETTLED_NS:
+        return _digest(Path(path).read_bytes())
+    return _settled_file_digest(path, stamp)
+
+
+@lru_cache(maxsize=2**17)
+def _settled_file_digest(path: str, stamp: tuple[int, ...]) -> bytes:
+    return _digest(Path(path).read_bytes())
 
 
 def describe_source(source: Any) -> str:

@@ -46,14 +46,14 @@ class FeatureStore:
         self, folder: str | os.PathLike[str], namespace: str, width: int, max_bytes: int | None
     ) -> None:
         self.path = Path(folder) / "features.sqlite"
-        self.namespace = namespace.encode()
+        self.namespace = hashlib.sha256(namespace.encode()).digest()
         self.width = width
         self.max_bytes = max_bytes
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-    def key(self, content: bytes) -> bytes:
-        """Digest of an image's content within the namespace."""
-        return hashlib.blake2b(content, key=hashlib.sha256(self.namespace).digest()).digest()[:20]
+    def key(self, image: bytes) -> bytes:
+        """Digest of an image (or of its digest) within the namespace."""
+        return hashlib.blake2b(image, digest_size=20, key=self.namespace).digest()
 
     def get_or_compute(
         self, keys: Sequence[bytes], compute: Callable[[list[int]], Floats]

@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from skhegraph import CLIPFeatures, make_hegraph_pipeline
+from skhegraph import images as images_module
 from skhegraph.backbone import Backbone
+from skhegraph.images import image_digest
 from skhegraph.store import FeatureStore
 
 TINY = "skhegraph-tiny"
@@ -73,6 +75,23 @@ def test_content_decides_not_the_name(encoded: list[int], tmp_path: Path) -> Non
     changed = clip.transform([save("a.png", 200)])
     assert sum(encoded) == 2
     assert not np.allclose(changed, first)
+
+
+def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, reads, read = tmp_path / "image", [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read(self))
+    path.write_bytes(b"first")
+    fresh = image_digest(path), image_digest(path)
+    assert fresh[0] == fresh[1] == image_digest(b"first")
+    assert len(reads) == 2  # it might change within a tick of the clock
+    monkeypatch.setattr(images_module, "_UNSETTLED_NS", 0)
+    assert image_digest(path) == image_digest(str(path)) == fresh[0]
+    assert len(reads) == 3
+    then = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(b"other")  # of the same size, and with the old modification time
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert image_digest(path) == image_digest(b"other")
 
 
 def test_unreadable_images_are_reported_and_not_stored(
