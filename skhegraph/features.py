@@ -21,10 +21,12 @@ from skhegraph.images import (
     decode_image,
     describe_source,
     image_digest,
+    known_digest,
 )
 
 if TYPE_CHECKING:
     from skhegraph.backbone import Backbone
+    from skhegraph.store import FeatureStore
 
 __all__ = ["CLIPFeatures"]
 
@@ -284,19 +286,12 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
 
-        def key(source: Any) -> bytes | str:
-            try:
-                return store.key(image_digest(source))
-            except ImageDecodeError as error:
-                return str(error)
-
         def compute(missing: list[int]) -> np.ndarray:
             rows, unreadable = self._encode([sources[places[i]] for i in missing], backbone)
             errors.update({places[missing[j]]: reason for j, reason in unreadable.items()})
             return rows
 
-        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
-        keys = list(_map_ahead(key, sources, workers, ahead=2 * self.batch_size))
+        keys = self._store_keys(sources, store)
         errors.update({i: k for i, k in enumerate(keys) if isinstance(k, str)})
         distinct: dict[bytes, list[int]] = {}
         for i, k in enumerate(keys):
@@ -314,6 +309,24 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
                 if reason is not None:
                     errors.update(dict.fromkeys(positions, reason))
         return features, errors
+
+    def _store_keys(self, sources: Sequence[Any], store: FeatureStore) -> list[bytes | str]:
+        """Key of each image, or why it has none; a file whose digest is known is not read."""
+
+        def read_digest(source: Any) -> bytes | str:
+            try:
+                return image_digest(source)
+            except ImageDecodeError as error:
+                return str(error)
+
+        digests: list[bytes | str | None] = [known_digest(source) for source in sources]
+        unknown = [i for i, digest in enumerate(digests) if digest is None]
+        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
+        to_read = [sources[i] for i in unknown]
+        read = _map_ahead(read_digest, to_read, workers, ahead=2 * self.batch_size)
+        for i, digest in zip(unknown, read, strict=True):
+            digests[i] = digest
+        return [store.key(d) if isinstance(d, bytes) else str(d) for d in digests]
 
     def _report(self, items: Sequence[Any], reasons: dict[int, str]) -> None:
         """Raise, or warn of, all unreadable inputs at once."""

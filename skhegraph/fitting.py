@@ -29,7 +29,7 @@ SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Nats by which held-out evidence must speak for a shrinkage of e or 1/e (squared in the log).
 SHRINKAGE_PRIOR = 0.05
 #: Logits that are enough to estimate the trust in a branch.
-LOGITS_FOR_TRUST = 500_000
+LOGITS_FOR_TRUST = 250_000
 #: Growth of the prior weight of the visual branch with the shots a class.
 SHOTS_POWER = 1 / 3
 #: Learning rate times the feature width: what a step of AdamW moves a node.
@@ -137,7 +137,7 @@ def held_out_discriminant(
         logits = np.zeros((len(rows), text.shape[1]))
         for fold, part in enumerate(parts):
             mine = folds[rows] == fold
-            logits[mine] = part.at(shrinkage)(X[rows[mine]])
+            logits[mine] = part.logits(X[rows[mine]], shrinkage)
         return logits
 
     candidates = []

@@ -12,7 +12,6 @@ import io
 import os
 import struct
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,8 @@ __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source
 
 # A file that changed so recently may change again within one tick of its time stamps.
 _UNSETTLED_NS = 2 * 10**9
+_MAX_DIGESTS = 2**17
+_digests: dict[tuple[int, ...], bytes] = {}
 
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
@@ -191,18 +192,32 @@ def _digest(content: bytes | bytearray | memoryview) -> bytes:
 
 
 def _file_digest(path: str) -> bytes:
-    """Digest of a file, which is read again only when its time stamps, size or inode changed."""
-    status = os.stat(path)
-    changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    if time.time_ns() - changed < _UNSETTLED_NS:
-        return _digest(Path(path).read_bytes())
-    return _settled_file_digest(path, stamp)
+    """Digest of a file, kept under its stamp unless it may change within a tick of the clock."""
+    stamp = _stamp(path)
+    digest = _digests.get(stamp)
+    if digest is None:
+        digest = _digest(Path(path).read_bytes())
+        if time.time_ns() - max(stamp[-2:]) > _UNSETTLED_NS:
+            if len(_digests) >= _MAX_DIGESTS:
+                _digests.clear()
+            _digests[stamp] = digest
+    return digest
 
 
-@lru_cache(maxsize=2**17)
-def _settled_file_digest(path: str, stamp: tuple[int, ...]) -> bytes:
-    return _digest(Path(path).read_bytes())
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes whenever a file does."""
+    s = os.stat(path)
+    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+
+
+def known_digest(source: Any) -> bytes | None:
+    """Digest of a file that was read before and did not change, without reading; else None."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    try:
+        return _digests.get(_stamp(os.fspath(source)))
+    except (OSError, ValueError):  # image_digest says why
+        return None
 
 
 def describe_source(source: Any) -> str:

@@ -20,7 +20,7 @@ from skhegraph.network import HeteroGraphNetwork, PathWeights
 #: Steps over which the loss must change by less than `tol` for training to stop.
 N_ITER_NO_CHANGE = 10
 #: Logits a step at most: a larger support takes turns, every k-th row a step.
-LOGITS_PER_STEP = 2_000_000
+LOGITS_PER_STEP = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,9 @@ def by_formula(X: np.ndarray, y: np.ndarray, nu: float, Z: np.ndarray) -> np.nda
 def test_equals_the_formula(n: int, d: int, shrinkage: float) -> None:
     X, y = data(n, d)
     Z = data(8, d, seed=1)[0]
-    got = ShrunkDiscriminant(X, y, np.ones(len(y))).at(shrinkage)(Z)
-    np.testing.assert_allclose(got, by_formula(X, y, shrinkage, Z), rtol=1e-8, atol=1e-9)
+    ours, want = ShrunkDiscriminant(X, y, np.ones(len(y))), by_formula(X, y, shrinkage, Z)
+    np.testing.assert_allclose(ours.at(shrinkage)(Z), want, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(ours.logits(Z, shrinkage), want, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("d", [4, 40])

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from skhegraph import CLIPFeatures, make_hegraph_pipeline
 from skhegraph import images as images_module
 from skhegraph.backbone import Backbone
-from skhegraph.images import image_digest
+from skhegraph.images import image_digest, known_digest
 from skhegraph.store import FeatureStore
 
 TINY = "skhegraph-tiny"
@@ -84,14 +84,18 @@ def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     fresh = image_digest(path), image_digest(path)
     assert fresh[0] == fresh[1] == image_digest(b"first")
     assert len(reads) == 2  # it might change within a tick of the clock
+    assert known_digest(path) is None
     monkeypatch.setattr(images_module, "_UNSETTLED_NS", 0)
     assert image_digest(path) == image_digest(str(path)) == fresh[0]
     assert len(reads) == 3
+    assert known_digest(path) == fresh[0]
     then = path.stat()
     time.sleep(0.02)
     path.write_bytes(b"other")  # of the same size, and with the old modification time
     os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
-    assert image_digest(path) == image_digest(b"other")
+    assert known_digest(path) is None
+    assert image_digest(path) == image_digest(b"other") == known_digest(path)
+    assert known_digest(b"first") is known_digest(tmp_path / "missing") is None
 
 
 def test_unreadable_images_are_reported_and_not_stored(
