@@ -65,9 +65,9 @@ def fold_of_rows(y: Ints, n_folds: int, rng: np.random.RandomState) -> Ints:
     return folds
 
 
-def some_rows(rows: Ints, n_classes: int) -> Ints:
+def some_rows(n_rows: int, n_classes: int) -> Ints:
     """Every k-th row, so that two scalars are not estimated on more logits than they need."""
-    return rows[:: max(1, -(-len(rows) * n_classes // LOGITS_FOR_TRUST))]
+    return np.arange(0, n_rows, max(1, -(-n_rows * n_classes // LOGITS_FOR_TRUST)))
 
 
 def own_node_shift(support: Support, text_features: object) -> Floats | None:
@@ -158,7 +158,7 @@ def held_out_cache(
     support: Support,
     text: Floats,
     voters: Ints,
-    text_scale: float | None,
+    text_scale: float,
     prior: float,
     sharpness: float,
     *,
@@ -211,12 +211,12 @@ def trusted_branches(
 
     Nothing here depends on the graph, so candidates of a search share it.
     """
-    voters = some_rows(np.arange(len(support.y)), len(support.positive))
+    voters = some_rows(len(support.y), len(support.positive))
     y, weight = support.y[voters], support.sample_weight[voters]
     text = support_text_logits(support, own_shift, voters)
     alone = fit_trust(text, None, y, weight)
     information = information_gain(text, alone.text, y, weight)
-    prior = shots(support) ** SHOTS_POWER / (1.0 + TEXT_FIRST * information)
+    prior = mean_shots(support) ** SHOTS_POWER / (1.0 + TEXT_FIRST * information)
     keep_text = text_weight is not None
     start = alone.text
     if text_weight is not None:  # the user's weight is part of the logits, and stays
@@ -230,7 +230,7 @@ def trusted_branches(
     return replace(visual, held_out=visual.held_out.astype(np.float32)), information
 
 
-def shots(support: Support) -> float:
+def mean_shots(support: Support) -> float:
     """Mean weight of a class."""
     return float(support.sample_weight.sum() / len(support.positive))
 
@@ -247,7 +247,7 @@ def fit_fused(model: HeGraphClassifier, support: Support, rng: np.random.RandomS
     )
     a = visual.trust.text if given is None else given
     b = visual.trust.visual if model.visual_weight is None else float(model.visual_weight)
-    penalty = model.trust_region * information / shots(support)
+    penalty = model.trust_region * information / mean_shots(support)
 
     def make_loss(batch: Batch, network: HeteroGraphNetwork) -> Loss:
         return FusedLoss(a * support.logit_scale, network.nodes["positive"], penalty)
