@@ -175,21 +175,13 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         """
         self._check_params()
         items = as_image_list(X)
-        # Where each distinct image stands: equal ones are decoded and encoded once.
-        places: dict[Hashable, list[int]] = {}
-        for position, item in enumerate(items):
-            places.setdefault(_identity(item), []).append(position)
-        groups = list(places.values())
+        which, first = _number_distinct([_identity(item) for item in items])
         backbone = self._load_backbone()
         encode = self._encode if self.cache_dir is None else self._encode_through_store
-        features, errors = encode([items[group[0]] for group in groups], backbone)
-        out = np.empty((len(items), backbone.n_features), dtype=np.float32)
-        for group, row in zip(groups, features, strict=True):
-            out[group] = row
+        features, errors = encode([items[i] for i in first], backbone)
         if errors:
-            reasons = {place: errors[i] for i in errors for place in groups[i]}
-            self._report(items, dict(sorted(reasons.items())))
-        return out
+            self._report(items, {i: errors[n] for i, n in enumerate(which) if n in errors})
+        return features[which]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the features: "clip000", "clip001" and so on.
@@ -283,32 +275,23 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             backbone.n_features,
             self.cache_max_bytes,
         )
-        features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
-        errors: dict[int, str] = {}
+        keys = self._store_keys(sources, store)
+        which, first = _number_distinct(keys)
+        features = np.full((len(first), backbone.n_features), np.nan, dtype=np.float32)
+        errors = {n: k for n, i in enumerate(first) if isinstance(k := keys[i], str)}
+        readable = [n for n in range(len(first)) if n not in errors]
 
         def compute(missing: list[int]) -> np.ndarray:
-            rows, unreadable = self._encode([sources[places[i]] for i in missing], backbone)
-            errors.update({places[missing[j]]: reason for j, reason in unreadable.items()})
+            rows, unreadable = self._encode([sources[first[part[i]]] for i in missing], backbone)
+            errors.update({part[missing[j]]: reason for j, reason in unreadable.items()})
             return rows
 
-        keys = self._store_keys(sources, store)
-        errors.update({i: k for i, k in enumerate(keys) if isinstance(k, str)})
-        distinct: dict[bytes, list[int]] = {}
-        for i, k in enumerate(keys):
-            if isinstance(k, bytes):
-                distinct.setdefault(k, []).append(i)
-        piece = _PIECE * self.batch_size  # what a kill can lose
-        groups = list(distinct.items())
-        for chunk in gen_batches(len(groups), piece):
-            part = groups[chunk]
-            places = [positions[0] for _, positions in part]
-            rows = store.get_or_compute([k for k, _ in part], compute)
-            for row, (_, positions) in zip(rows, part, strict=True):
-                features[positions] = row
-                reason = errors.get(positions[0])
-                if reason is not None:
-                    errors.update(dict.fromkeys(positions, reason))
-        return features, errors
+        for chunk in gen_batches(len(readable), _PIECE * self.batch_size):  # what a kill can lose
+            part = readable[chunk]
+            features[part] = store.get_or_compute(
+                [cast("bytes", keys[first[n]]) for n in part], compute
+            )
+        return features[which], {i: errors[n] for i, n in enumerate(which) if n in errors}
 
     def _store_keys(self, sources: Sequence[Any], store: FeatureStore) -> list[bytes | str]:
         """Key of each image, or why it has none; a file whose digest is known is not read."""
@@ -346,6 +329,19 @@ def _identity(item: Any) -> Hashable:
     if isinstance(item, bytes):
         return ("bytes", item)
     return ("object", id(item))
+
+
+def _number_distinct(values: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Number of each value among the distinct ones, and where each of those is first."""
+    numbers: dict[Hashable, int] = {}
+    which: list[int] = []
+    first: list[int] = []
+    for position, value in enumerate(values):
+        number = numbers.setdefault(value, len(first))
+        if number == len(first):
+            first.append(position)
+        which.append(number)
+    return which, first
 
 
 def _map_ahead(
