@@ -8,10 +8,10 @@ from typing import Any
 from skhegraph._version import __version__
 
 _PUBLIC = {
-    "PAPER_SETTINGS": "classifier",
-    "CLIPFeatures": "features",
+    "PAPER_SETTINGS": "hegraph.classifier",
+    "CLIPFeatures": "clip.features",
     "FewShotSplit": "model_selection",
-    "HeGraphClassifier": "classifier",
+    "HeGraphClassifier": "hegraph.classifier",
     "ZeroShotCLIPClassifier": "zero_shot",
     "make_hegraph_pipeline": "pipeline",
 }

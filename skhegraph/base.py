@@ -100,7 +100,7 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
     class_names : None, sequence of str, or mapping of label to str, default=None
         Names that go into the prompts; None takes string labels as they are.
     templates, negative_templates : str, sequence of str, or mapping, default="photo", None
-        See :mod:`skhegraph.prompts`; None takes the negatives of the `templates` preset.
+        See :mod:`skhegraph.clip.prompts`; None takes the negatives of the `templates` preset.
     logit_scale : float or None, default=None
         `tau`; None takes the CLIP's own, 100 where there is none.
     device : str, default="auto"
@@ -201,8 +201,8 @@ class CLIPClassifier(ClassifierMixin, BaseEstimator):
 
     def _clip_text(self, n_features: int) -> tuple[Floats, Floats, float]:
         """Encode the prompts of the class names with the named CLIP."""
-        from skhegraph.backbone import load_backbone
-        from skhegraph.prompts import PRESETS, text_nodes
+        from skhegraph.clip.model import load_backbone
+        from skhegraph.clip.prompts import PRESETS, text_nodes
 
         names = self._resolve_class_names()
         negative = self.negative_templates

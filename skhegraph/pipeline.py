@@ -7,8 +7,8 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-from skhegraph.classifier import HeGraphClassifier
-from skhegraph.features import CLIPFeatures
+from skhegraph.hegraph.classifier import HeGraphClassifier
+from skhegraph.clip.features import CLIPFeatures
 
 
 def make_hegraph_pipeline(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skhegraph.reuse import forget
+from skhegraph.hegraph.reuse import forget
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

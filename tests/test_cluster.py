@@ -21,7 +21,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from skhegraph import CLIPFeatures, backbone, make_hegraph_pipeline
+from skhegraph import CLIPFeatures, make_hegraph_pipeline
+from skhegraph.clip import model as backbone
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = "skhegraph-tiny"

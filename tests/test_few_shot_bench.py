@@ -303,7 +303,7 @@ def test_torchvision_class(data, monkeypatch, cls, counts):
 def test_torchvision_knows_the_ten_standard_classes(data):
     from torchvision import datasets
 
-    from skhegraph.prompts import PRESETS
+    from skhegraph.clip.prompts import PRESETS
 
     assert len(data.TORCHVISION) == 10
     for name, (*_, preset) in data.TORCHVISION.items():

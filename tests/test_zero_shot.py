@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skhegraph import ZeroShotCLIPClassifier
-from skhegraph.backbone import load_backbone
-from skhegraph.prompts import text_nodes
+from skhegraph.clip.model import load_backbone
+from skhegraph.clip.prompts import text_nodes
 
 TINY = "skhegraph-tiny"
 TEXT = np.array([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]])

@@ -25,9 +25,9 @@ from joblib import Parallel, delayed
 from torch.nn import functional as F
 
 from skhegraph import PAPER_SETTINGS, HeGraphClassifier, graph, network, training
-from skhegraph.graph import normalise
-from skhegraph.reuse import forget
-from skhegraph.training import Batch, cache_logits
+from skhegraph.hegraph.graph import normalise
+from skhegraph.hegraph.reuse import forget
+from skhegraph.hegraph.training import Batch, cache_logits
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "defaults": {},

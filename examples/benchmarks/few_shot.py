@@ -157,8 +157,8 @@ METHODS: dict[str, Method] = {
         [{"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]}],
     ),
 }
-if importlib.util.find_spec("skhegraph.classifier") is not None:
-    from skhegraph.classifier import HeGraphClassifier
+if importlib.util.find_spec("skhegraph.hegraph.classifier") is not None:
+    from skhegraph.hegraph.classifier import HeGraphClassifier
 
     METHODS[OURS] = Method(with_text(HeGraphClassifier))
 

@@ -13,8 +13,8 @@ from sklearn.datasets import load_files
 from sklearn.model_selection import train_test_split
 
 from skhegraph import CLIPFeatures
-from skhegraph.backbone import load_backbone
-from skhegraph.prompts import text_nodes
+from skhegraph.clip.model import load_backbone
+from skhegraph.clip.prompts import text_nodes
 
 CHUNK = 256
 EUROSAT_NAMES = [
@@ -89,7 +89,7 @@ class Encoder:
     model_name, pretrained : str
         The CLIP, as in `CLIPFeatures`.
     templates : str or None
-        Preset of :mod:`skhegraph.prompts`; None takes the data set's own, else "photo".
+        Preset of :mod:`skhegraph.clip.prompts`; None takes the data set's own, else "photo".
     pool : int
         Most training images a class to encode.
     """

@@ -34,8 +34,8 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, make_hegraph_pipeline
-from skhegraph.backbone import load_backbone
-from skhegraph.reuse import forget
+from skhegraph.clip.model import load_backbone
+from skhegraph.hegraph.reuse import forget
 
 PATHS = {
     "visual_to_positive": [0.0, 0.1, 0.24, 0.5],

@@ -1,0 +1,1 @@
+"""Images and class names to CLIP features and text nodes; knows no classifier."""

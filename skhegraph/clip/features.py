@@ -1,0 +1,372 @@
+"""``CLIPFeatures``: images to CLIP features, as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from joblib import cpu_count
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_scalar, gen_batches
+
+from skhegraph.clip.images import (
+    ImageDecodeError,
+    as_image_list,
+    decode_image,
+    describe_source,
+    image_digest,
+    known_digest,
+)
+
+if TYPE_CHECKING:
+    from skhegraph.clip.model import Backbone
+    from skhegraph.clip.feature_cache import FeatureStore
+
+__all__ = ["CLIPFeatures"]
+
+_CHUNK = 8  # images a task: small enough to share out, large enough to hide the pool's cost
+_MAX_WORKERS = 8
+_PIECE = 16  # batches a transaction of the feature store
+
+
+class CLIPFeatures(TransformerMixin, BaseEstimator):
+    """Encode images with CLIP's image tower into rows of unit length.
+
+    Stateless: `transform` works without `fit`. Construction loads nothing; the model is loaded
+    when it is first needed, once a process for all instances and clones, and is never pickled.
+
+    Parameters
+    ----------
+    model_name : str, default="ViT-B-32"
+        A model name of open_clip, ``"hf-hub:org/repository"``, ``"local-dir:/path"``, or
+        ``"skhegraph-tiny"``: a small CLIP that comes with the package, trained on CIFAR-100,
+        Tiny-ImageNet and a tenth of CIFAR-10. It works offline and is good for trying and
+        testing, not for production.
+    pretrained : str, path or None, default="laion2b_s34b_b79k"
+        A tag of open_clip or a local checkpoint file. Ignored where `model_name` brings its
+        weights along: ``"skhegraph-tiny"``, ``"hf-hub:"`` and ``"local-dir:"``. See
+        :func:`skhegraph.clip.model.load_backbone` about bare files.
+    device : str, default="auto"
+        "auto" takes CUDA, else MPS, else the CPU; or "cpu", "cuda", "cuda:1", "mps". On an
+        accelerator the model runs in half precision.
+    batch_size : int, default=64
+        Images a forward pass. It changes speed and memory, not the result (beyond rounding:
+        1e-6 on the CPU, about 1e-3 in the half precision of an accelerator).
+    num_workers : int or None, default=None
+        Threads that decode and resize while the model runs. None takes the number of CPU
+        cores, 8 at most.
+    cache_dir : str, path or None, default=None
+        Folder of an on-disk store of features, shared by processes and runs: an image whose
+        bytes were encoded before with the same weights and preprocessing is not encoded again.
+    cache_max_bytes : int or None, default=None
+        Bound on the stored features; the oldest go first. None sets no bound.
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with inputs that cannot be read: one error that names them all, or a row of
+        NaN for each and a warning.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Width D of the features, set by `fit`.
+
+    See Also
+    --------
+    skhegraph.clip.model.load_backbone : Load the model that does the work.
+
+    Notes
+    -----
+    Images may be paths, bytes, open binary files, PIL images, arrays (H, W) or (H, W, channels),
+    or torch tensors (channels, H, W), freely mixed; see :func:`skhegraph.clip.images.decode_image`
+    for their value ranges and for what becomes of transparency and rotation. Equal paths, equal
+    bytes and repeated objects within one call are encoded once.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_sample_images
+    >>> from skhegraph.clip.features import CLIPFeatures
+    >>> images = load_sample_images().images
+    >>> X = CLIPFeatures("skhegraph-tiny").fit_transform(images)
+    >>> X.shape, X.dtype
+    ((2, 128), dtype('float32'))
+    """
+
+    n_features_out_: int
+
+    def __init__(
+        self,
+        model_name: str = "ViT-B-32",
+        pretrained: str | os.PathLike[str] | None = "laion2b_s34b_b79k",
+        *,
+        device: str = "auto",
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_max_bytes: int | None = None,
+        on_error: str = "raise",
+        verbose: int = 0,
+    ) -> None:
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.device = device
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.cache_dir = cache_dir
+        self.cache_max_bytes = cache_max_bytes
+        self.on_error = on_error
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> CLIPFeatures:
+        """Check the parameters and the container of images, and load the model.
+
+        Parameters
+        ----------
+        X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
+            Images. They are not decoded here.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        CLIPFeatures
+            The estimator itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is unusable or `X` is no container of images.
+        OSError
+            If the weights cannot be had.
+        """
+        self._check_params()
+        as_image_list(X)
+        self.n_features_out_ = self._load_backbone().n_features
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Encode images.
+
+        Parameters
+        ----------
+        X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
+            The n images; see the notes of the class.
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+            Rows of unit length, or of NaN where ``on_error="nan"`` and an image is unreadable.
+
+        Raises
+        ------
+        TypeError
+            If a parameter or `X` has the wrong type.
+        ValueError
+            If a parameter is unusable, `X` is empty, or ``on_error="raise"`` and images are
+            unreadable.
+        OSError
+            If the weights cannot be had.
+        """
+        self._check_params()
+        items = as_image_list(X)
+        which, first = _number_distinct([_identity(item) for item in items])
+        backbone = self._load_backbone()
+        encode = self._encode if self.cache_dir is None else self._encode_through_store
+        features, errors = encode([items[i] for i in first], backbone)
+        if errors:
+            self._report(items, {i: errors[n] for i, n in enumerate(which) if n in errors})
+        return features[which]
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Name the features: "clip000", "clip001" and so on.
+
+        Parameters
+        ----------
+        input_features : object, default=None
+            Ignored: images have no columns.
+
+        Returns
+        -------
+        ndarray of D str objects
+            Names, padded so that they sort. Loads the model if `fit` has not been called.
+        """
+        width = getattr(self, "n_features_out_", None) or self._load_backbone().n_features
+        digits = len(str(width - 1))
+        return np.array([f"clip{i:0{digits}d}" for i in range(width)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn that no `fit` is needed."""
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        """Describe the input to scikit-learn: images, not a 2-D array."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _check_params(self) -> None:
+        check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        if self.num_workers is not None:
+            check_scalar(self.num_workers, "num_workers", Integral, min_val=1)
+        if self.cache_max_bytes is not None:
+            check_scalar(self.cache_max_bytes, "cache_max_bytes", Integral, min_val=1)
+        if self.on_error not in ("raise", "nan"):
+            raise ValueError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}.")
+
+    def _load_backbone(self) -> Backbone:
+        from skhegraph.clip.model import load_backbone
+
+        pretrained = None if self.pretrained is None else os.fspath(self.pretrained)
+        return load_backbone(self.model_name, pretrained, self.device)
+
+    def _encode(
+        self, sources: Sequence[Any], backbone: Backbone
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Encode distinct images; return their features and the reasons of those unreadable."""
+        features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
+        errors: dict[int, str] = {}
+        rows: list[int] = []
+        pixels: list[np.ndarray] = []
+
+        def flush() -> None:
+            if rows and not (errors and self.on_error == "raise"):
+                features[rows] = backbone.encode_pixels(pixels)
+            rows.clear()
+            pixels.clear()
+
+        def read(source: Any) -> np.ndarray | str:
+            try:
+                return backbone.resize(decode_image(source))
+            except ImageDecodeError as error:
+                return str(error)
+
+        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
+        results = _map_ahead(read, sources, workers, ahead=2 * self.batch_size)
+        for i, result in enumerate(_progress(results, len(sources), self.verbose)):
+            if isinstance(result, str):
+                errors[i] = result
+                continue
+            rows.append(i)
+            pixels.append(result)
+            if len(rows) == self.batch_size:
+                flush()
+        flush()
+        return features, errors
+
+    def _encode_through_store(
+        self, sources: Sequence[Any], backbone: Backbone
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Encode the images that the store does not hold; as `_encode`."""
+        from skhegraph.clip.feature_cache import FeatureStore
+
+        store = FeatureStore(
+            cast("str", self.cache_dir),
+            backbone.fingerprint(),
+            backbone.n_features,
+            self.cache_max_bytes,
+        )
+        keys = self._store_keys(sources, store)
+        which, first = _number_distinct(keys)
+        features = np.full((len(first), backbone.n_features), np.nan, dtype=np.float32)
+        errors = {n: k for n, i in enumerate(first) if isinstance(k := keys[i], str)}
+        readable = [n for n in range(len(first)) if n not in errors]
+
+        def compute(missing: list[int]) -> np.ndarray:
+            rows, unreadable = self._encode([sources[first[part[i]]] for i in missing], backbone)
+            errors.update({part[missing[j]]: reason for j, reason in unreadable.items()})
+            return rows
+
+        for chunk in gen_batches(len(readable), _PIECE * self.batch_size):  # what a kill can lose
+            part = readable[chunk]
+            features[part] = store.get_or_compute(
+                [cast("bytes", keys[first[n]]) for n in part], compute
+            )
+        return features[which], {i: errors[n] for i, n in enumerate(which) if n in errors}
+
+    def _store_keys(self, sources: Sequence[Any], store: FeatureStore) -> list[bytes | str]:
+        """Key of each image, or why it has none; a file whose digest is known is not read."""
+
+        def read_digest(source: Any) -> bytes | str:
+            try:
+                return image_digest(source)
+            except ImageDecodeError as error:
+                return str(error)
+
+        digests: list[bytes | str | None] = [known_digest(source) for source in sources]
+        unknown = [i for i, digest in enumerate(digests) if digest is None]
+        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
+        to_read = [sources[i] for i in unknown]
+        read = _map_ahead(read_digest, to_read, workers, ahead=2 * self.batch_size)
+        for i, digest in zip(unknown, read, strict=True):
+            digests[i] = digest
+        return [store.key(d) if isinstance(d, bytes) else str(d) for d in digests]
+
+    def _report(self, items: Sequence[Any], reasons: dict[int, str]) -> None:
+        """Raise, or warn of, all unreadable inputs at once."""
+        message = f"{len(reasons)} of {len(items)} images cannot be read:\n" + "\n".join(
+            f"  [{position}] {describe_source(items[position])}: {reason}"
+            for position, reason in reasons.items()
+        )
+        if self.on_error == "raise":
+            raise ValueError(f"{message}\nRepair or drop them, or set on_error='nan'.")
+        warnings.warn(f"{message}\nTheir rows are NaN.", UserWarning, stacklevel=4)
+
+
+def _identity(item: Any) -> Hashable:
+    """Return what makes two inputs of one call the same image for sure."""
+    if isinstance(item, (str, os.PathLike)):
+        return ("path", os.fspath(item))
+    if isinstance(item, bytes):
+        return ("bytes", item)
+    return ("object", id(item))
+
+
+def _number_distinct(values: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Number of each value among the distinct ones, and where each of those is first."""
+    numbers: dict[Hashable, int] = {}
+    which: list[int] = []
+    first: list[int] = []
+    for position, value in enumerate(values):
+        number = numbers.setdefault(value, len(first))
+        if number == len(first):
+            first.append(position)
+        which.append(number)
+    return which, first
+
+
+def _map_ahead(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int, ahead: int
+) -> Iterator[Any]:
+    """Apply a function in threads, in order, with about `ahead` results waiting at most."""
+    chunk = max(1, min(_CHUNK, -(-len(items) // workers)))
+    waiting: deque[Future[list[Any]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="skhegraph") as pool:
+        try:
+            for start in range(0, len(items), chunk):
+                part = items[start : start + chunk]
+                waiting.append(pool.submit(lambda part: [function(x) for x in part], part))
+                if len(waiting) * chunk > ahead:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _progress(results: Iterator[Any], total: int, verbose: int) -> Iterator[Any]:
+    if not verbose:
+        return results
+    from tqdm.auto import tqdm
+
+    return iter(tqdm(results, total=total, desc="CLIPFeatures", unit="image"))

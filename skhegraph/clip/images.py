@@ -1,0 +1,390 @@
+"""Turn anything that holds an image into an RGB ``PIL.Image``.
+
+Two functions: :func:`as_image_list` turns the container that a user passes as ``X`` into a
+plain list, and :func:`decode_image` turns one element of it into an RGB image. Neither knows
+anything about CLIP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
+
+# A file that changed so recently may change again within one tick of its time stamps.
+_UNSETTLED_NS = 2 * 10**9
+_MAX_DIGESTS = 2**17
+_digests: dict[tuple[int, ...], bytes] = {}
+
+_ACCEPTED = (
+    "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
+    "(H, W, channels), or a torch tensor (channels, H, W)"
+)
+
+
+class ImageDecodeError(ValueError):
+    """An input cannot be read as an image; the message gives the reason."""
+
+
+def as_image_list(X: Any) -> list[Any]:
+    """Check the container of images and return its elements as a list.
+
+    Parameters
+    ----------
+    X : list, tuple, object array, Series, one-column frame, 4-D array or 4-D tensor
+        One entry an image. A 4-D array is a batch (n, H, W, channels), a 4-D torch tensor a
+        batch (n, channels, H, W).
+
+    Returns
+    -------
+    list
+        The images, undecoded, in the order of `X`.
+
+    Raises
+    ------
+    TypeError
+        If `X` is a single image or no container of images.
+    ValueError
+        If `X` is empty or has more than one column.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.images import as_image_list
+    >>> as_image_list(("cat.png", "dog.png"))
+    ['cat.png', 'dog.png']
+    """
+    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or _is_pil(X) or _is_file(X):
+        raise TypeError(
+            f"X must be a list of images, got a single {type(X).__name__}; wrap it in a list: [X]."
+        )
+    if _is_tensor(X) or isinstance(X, np.ndarray):
+        items = _split_array(X)
+    elif isinstance(X, (list, tuple)):
+        items = list(X)
+    elif hasattr(X, "columns") and hasattr(X, "shape"):
+        items = _only_column(X)
+    elif hasattr(X, "to_list"):
+        items = list(X.to_list())
+    else:
+        raise TypeError(
+            "X must be a list, tuple, object array, Series or one-column frame of images, or a "
+            f"4-D array or tensor, got {type(X).__name__}."
+        )
+    if not items:
+        raise ValueError(
+            "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required: "
+            "X holds no images."
+        )
+    return items
+
+
+def decode_image(source: Any) -> Image.Image:
+    """Read one image and return it in RGB.
+
+    The EXIF orientation is applied. Transparent pixels are composited on white. Palette, grey,
+    CMYK and 16-bit images are converted by value: 16-bit grey keeps its full range (65535 is
+    white), and a float image runs from 0 (black) to 1 (white). Of an animation the first frame
+    is taken.
+
+    Parameters
+    ----------
+    source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
+        Arrays are (H, W) or (H, W, channels), tensors (H, W) or (channels, H, W), with 1, 3 or
+        4 channels; uint8, uint16 (full range), bool, or float in [0, 1]. An open file is read
+        from its current position, which is restored.
+
+    Returns
+    -------
+    PIL.Image.Image
+        An image of mode "RGB". `source` itself is never changed.
+
+    Raises
+    ------
+    ImageDecodeError
+        If `source` cannot be read; the message says why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhegraph.clip.images import decode_image
+    >>> image = decode_image(np.full((4, 6), 0.5))
+    >>> image.mode, image.size, image.getpixel((0, 0))
+    ('RGB', (6, 4), (128, 128, 128))
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            with Image.open(source) as image:
+                return _to_rgb(ImageOps.exif_transpose(image))
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            with Image.open(io.BytesIO(source)) as image:
+                return _to_rgb(ImageOps.exif_transpose(image))
+        if _is_pil(source):
+            return _to_rgb(ImageOps.exif_transpose(source))
+        if _is_tensor(source):
+            return _to_rgb(_from_array(_tensor_to_hwc(source)))
+        if isinstance(source, np.ndarray):
+            return _to_rgb(_from_array(source))
+        if _is_file(source):
+            return decode_image(_read_all(source))
+    except ImageDecodeError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageDecodeError("no such file") from error
+    # What Pillow's decoders raise on broken data; anything else is a bug and propagates.
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
+    raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+
+
+def image_digest(source: Any) -> bytes:
+    """Digest that tells one image from another: of the file's bytes, or of the decoded pixels.
+
+    Parameters
+    ----------
+    source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
+        As in :func:`decode_image`; files are read, not decoded.
+
+    Returns
+    -------
+    bytes
+        20 bytes, equal for equal images of one kind.
+
+    Raises
+    ------
+    ImageDecodeError
+        If `source` cannot be read.
+    """
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            return _file_digest(os.fspath(source))
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return _digest(source)
+        if _is_file(source):
+            return _digest(_read_all(source))
+    except (OSError, ValueError) as error:
+        raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
+    image = decode_image(source)
+    return _digest(f"RGB {image.size} ".encode() + image.tobytes())
+
+
+def _digest(content: bytes | bytearray | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=20).digest()
+
+
+def _file_digest(path: str) -> bytes:
+    """Digest of a file, kept under its stamp unless it may change within a tick of the clock."""
+    stamp = _stamp(path)
+    digest = _digests.get(stamp)
+    if digest is None:
+        digest = _digest(Path(path).read_bytes())
+        if time.time_ns() - max(stamp[-2:]) > _UNSETTLED_NS:
+            if len(_digests) >= _MAX_DIGESTS:
+                _digests.clear()
+            _digests[stamp] = digest
+    return digest
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes whenever a file does."""
+    s = os.stat(path)
+    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+
+
+def known_digest(source: Any) -> bytes | None:
+    """Digest of a file that was read before and did not change, without reading; else None."""
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    try:
+        return _digests.get(_stamp(os.fspath(source)))
+    except (OSError, ValueError):  # image_digest says why
+        return None
+
+
+def describe_source(source: Any) -> str:
+    """Name an input in an error message: its path if it has one, else what it is.
+
+    Parameters
+    ----------
+    source : object
+        One element of the user's input.
+
+    Returns
+    -------
+    str
+        For instance ``"cat.png"`` or ``"<bytes, 812 long>"``.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.images import describe_source
+    >>> describe_source(b"abc")
+    '<bytes, 3 long>'
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"<{type(source).__name__}, {len(source)} long>"
+    name = getattr(source, "filename", None) or getattr(source, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    shape = getattr(source, "shape", None)
+    if shape is not None:
+        return f"<{type(source).__name__} of shape {tuple(shape)}>"
+    return f"<{type(source).__name__}>"
+
+
+def _is_pil(value: Any) -> bool:
+    from PIL import Image
+
+    return isinstance(value, Image.Image)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Tell a torch tensor without importing torch."""
+    return type(value).__module__.split(".")[0] in ("torch", "torchvision") and hasattr(
+        value, "detach"
+    )
+
+
+def _is_file(value: Any) -> bool:
+    return hasattr(value, "read")
+
+
+def _only_column(frame: Any) -> list[Any]:
+    n_columns = frame.shape[1]
+    if n_columns != 1:
+        raise ValueError(
+            f"X has {n_columns} columns ({', '.join(map(str, frame.columns))}); images come in "
+            "one column. Select it, for instance X[['path']], or use a ColumnTransformer."
+        )
+    if hasattr(frame, "iloc"):
+        return list(frame.iloc[:, 0].to_list())
+    return list(frame.to_series(0).to_list())
+
+
+def _split_array(X: Any) -> list[Any]:
+    if X.ndim == 4 or (X.ndim and len(X) == 0):
+        return list(X)
+    is_object = isinstance(X, np.ndarray) and X.dtype.kind in "OUS"
+    if is_object and X.ndim == 2 and X.shape[1] == 1:
+        return list(X[:, 0].tolist())
+    if is_object and X.ndim == 1:
+        return list(X.tolist())
+    if X.ndim == 3:
+        raise TypeError(
+            f"X is a 3-D {type(X).__name__} of shape {tuple(X.shape)}: a single image goes into "
+            "a list ([X]), a stack of grey images as list(X)."
+        )
+    raise TypeError(
+        f"X is a {X.ndim}-D {type(X).__name__} of type {X.dtype}, which holds no images; pass a "
+        "list of images or a 4-D array (n, H, W, channels)."
+    )
+
+
+def _read_all(file: Any) -> bytes:
+    position = file.tell() if hasattr(file, "seekable") and file.seekable() else None
+    data = file.read()
+    if position is not None:
+        file.seek(position)
+    if not isinstance(data, bytes):
+        raise ImageDecodeError("the file is open in text mode; open it with mode 'rb'")
+    return data
+
+
+def _tensor_to_hwc(tensor: Any) -> np.ndarray:
+    shape = tuple(tensor.shape)
+    if tensor.ndim == 3 and shape[0] not in (1, 3, 4):
+        raise ImageDecodeError(
+            f"a tensor image is (channels, H, W) with 1, 3 or 4 channels, got shape {shape}; "
+            "use tensor.permute(2, 0, 1) if its channels come last"
+        )
+    tensor = tensor.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    array: np.ndarray = tensor.numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    from PIL import Image
+
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise ImageDecodeError(
+            f"an array image is (H, W) or (H, W, channels) with 1, 3 or 4 channels, got shape "
+            f"{array.shape}; use np.moveaxis(image, 0, -1) if its channels come first"
+        )
+    if array.size == 0:
+        raise ImageDecodeError(f"the array is empty (shape {array.shape})")
+    return Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
+
+
+def _to_uint8(array: np.ndarray) -> np.ndarray:
+    kind = array.dtype.kind
+    if array.dtype == np.uint8:
+        return array
+    if kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if kind == "u" and array.dtype.itemsize == 2:
+        return _round(array.astype(np.float32) / 257)
+    if kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise ImageDecodeError(
+                f"float images run from 0 to 1, got values from {low:g} to {high:g}; scale "
+                "them, or convert values from 0 to 255 with .astype('uint8')"
+            )
+        return _round(array.astype(np.float32) * 255)
+    raise ImageDecodeError(
+        f"array images are uint8, uint16, bool or float in [0, 1], got {array.dtype}; convert "
+        "values from 0 to 255 with .astype('uint8')"
+    )
+
+
+def _round(values: np.ndarray) -> np.ndarray:
+    rounded: np.ndarray = np.rint(values).astype(np.uint8)
+    return rounded
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image  # exif_transpose has made it a copy of our own
+    if image.mode.startswith("I"):
+        # Pillow clips these at 255. "I" is 32-bit: 16-bit files in older versions of Pillow.
+        values = np.asarray(image).astype(np.int64)
+        wide = image.mode.startswith("I;16") or values.max() > 255
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageDecodeError(
+                f"32-bit grey image with values from {values.min()} to {values.max()}; scale it "
+                "to 8 or 16 bits"
+            )
+        grey = _round(values / 257 if wide else values)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

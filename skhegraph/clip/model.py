@@ -1,0 +1,386 @@
+"""Load a CLIP once a process and encode images and text with it.
+
+This is the only module that imports open_clip, and it does so inside functions: importing it
+is cheap, and nothing that only needs features or a fitted classifier pays for the models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import threading
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+__all__ = ["TINY", "Backbone", "load_backbone", "resolve_device"]
+
+TINY = "skhegraph-tiny"
+"""Name of the bundled CLIP.
+
+A ResNet image tower for 64-pixel images and a two-layer text tower with a context of 16 tokens
+(about a dozen words), embedding width 128, 2.3 million parameters, 4.7 MB. Trained from scratch
+on CIFAR-100, Tiny-ImageNet and a tenth of CIFAR-10: good for trying the package, for tests and
+for examples that run offline; not for production. Its training data are for research use.
+"""
+
+_TEXT_BATCH = 256
+
+_backbones: dict[tuple[str, str | None, str], Backbone] = {}
+_lock = threading.RLock()
+
+
+class Backbone:
+    """A CLIP in evaluation mode on one device, with its preprocessing and tokenizer.
+
+    Use :func:`load_backbone` to get one; loading is what costs.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        An open_clip model.
+    preprocess : callable
+        Evaluation transform of open_clip, from PIL image to float32 tensor (3, H, W).
+    tokenizer : callable
+        Tokenizer of open_clip that belongs to the model.
+    model_name : str
+        Name the model was asked for by.
+    pretrained : str or None
+        Tag or file of the weights, None where the name says it all.
+    device : str
+        Where the model runs, as given by :func:`resolve_device`.
+
+    Attributes
+    ----------
+    model_name, pretrained, device
+        As given.
+    n_features : int
+        Width D of the image and text features.
+    logit_scale : float
+        The model's learned scale of the cosine, exponentiated (about 100 for most CLIPs).
+    preprocess : callable
+        As given.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.model import load_backbone
+    >>> backbone = load_backbone("skhegraph-tiny", device="cpu")
+    >>> backbone.n_features
+    128
+    >>> backbone.encode_text(["a photo of a cat.", "a photo of a dog."]).shape
+    (2, 128)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Any,
+        tokenizer: Any,
+        *,
+        model_name: str,
+        pretrained: str | None,
+        device: str,
+    ) -> None:
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.device = device
+        self.preprocess = preprocess
+        self._model = model.to(device).eval()
+        self._tokenizer = tokenizer
+        self._geometry, self._mean, self._std = _split_transform(preprocess)
+        self._text: dict[str, np.ndarray] = {}
+        self._text_lock = threading.Lock()
+        self._fingerprint: str | None = None
+        self.logit_scale = float(self._model.logit_scale.detach().exp())
+        self.n_features = int(self._encode_prompts([""]).shape[1])
+
+    def __repr__(self) -> str:
+        """Name the model, its weights and its device."""
+        return f"Backbone({self.model_name!r}, {self.pretrained!r}, device={self.device!r})"
+
+    def fingerprint(self) -> str:
+        """Digest of what image features depend on: weights, preprocessing, precision."""
+        import torch
+
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(f"{self.preprocess} {self.device != 'cpu'}".encode())
+            for name, tensor in sorted(self._model.state_dict().items()):
+                array = tensor.detach().cpu().contiguous()
+                digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+                digest.update(array.flatten().view(torch.uint8).numpy())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def encode_images(self, batch: torch.Tensor | Sequence[torch.Tensor]) -> np.ndarray:
+        """Encode a batch of preprocessed images.
+
+        Parameters
+        ----------
+        batch : torch.Tensor of shape (n, 3, H, W), or a sequence of n tensors (3, H, W)
+            Outputs of `preprocess`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features), float32
+            Rows of unit length.
+        """
+        import torch
+
+        images = batch if isinstance(batch, torch.Tensor) else torch.stack(list(batch))
+        with torch.inference_mode():
+            return self._unit_rows(self._model.encode_image, images.to(self.device))
+
+    def resize(self, image: Image.Image) -> np.ndarray:
+        """Apply the geometric part of `preprocess`: resize and crop, no normalisation.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            An RGB image.
+
+        Returns
+        -------
+        ndarray of shape (H, W, 3), uint8
+            Input of `encode_pixels`. Needs no torch operation, so it suits worker threads.
+        """
+        return np.asarray(self._geometry(image).convert("RGB"))
+
+    def encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode images that `resize` made, normalising the whole batch on the device.
+
+        Parameters
+        ----------
+        images : sequence of n ndarrays of shape (H, W, 3), uint8
+            Outputs of `resize`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features), float32
+            Rows of unit length, the same as from `preprocess` and `encode_images`.
+        """
+        import torch
+
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack(images)).to(self.device)
+            batch = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+            mean = torch.tensor(self._mean, device=self.device).view(-1, 1, 1)
+            std = torch.tensor(self._std, device=self.device).view(-1, 1, 1)
+            return self._unit_rows(self._model.encode_image, batch.sub_(mean).div_(std))
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        """Encode prompts; each distinct one is encoded once in the life of the process.
+
+        Parameters
+        ----------
+        prompts : sequence of n str
+            Whole prompts. What goes beyond the model's context is cut, with a warning.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features), float32
+            Rows of unit length.
+        """
+        if isinstance(prompts, str):
+            raise TypeError(f"prompts must be a sequence of str, got one str: [{prompts!r}]?")
+        if len(prompts) == 0:
+            return np.empty((0, self.n_features), dtype=np.float32)
+        with self._text_lock:
+            new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._text]
+            self._warn_if_cut(new)
+            for start in range(0, len(new), _TEXT_BATCH):
+                chunk = new[start : start + _TEXT_BATCH]
+                self._text.update(zip(chunk, self._encode_prompts(chunk), strict=True))
+            return np.stack([self._text[prompt] for prompt in prompts])
+
+    def _encode_prompts(self, prompts: list[str]) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            tokens = self._tokenizer(prompts).to(self.device)
+            return self._unit_rows(self._model.encode_text, tokens)
+
+    def _unit_rows(self, encode: Any, inputs: torch.Tensor) -> np.ndarray:
+        import torch
+
+        kind = torch.device(self.device).type
+        half = nullcontext() if kind == "cpu" else torch.autocast(kind, dtype=torch.float16)
+        with half:
+            features = encode(inputs)
+        unit = torch.nn.functional.normalize(features.float(), dim=-1)
+        rows: np.ndarray = unit.cpu().numpy()
+        return rows
+
+    def _warn_if_cut(self, prompts: list[str]) -> None:
+        encode = getattr(self._tokenizer, "encode", None)
+        context = getattr(self._tokenizer, "context_length", None)
+        if encode is None or not context:
+            return
+        cut = [prompt for prompt in prompts if len(encode(prompt)) + 2 > context]
+        if cut:
+            warnings.warn(
+                f"{len(cut)} prompts are longer than the {context} tokens that "
+                f"{self.model_name} reads; the end is cut, for instance of {cut[0]!r}.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def load_backbone(model_name: str, pretrained: str | None = None, device: str = "auto") -> Backbone:
+    """Load a CLIP, or return the one this process has loaded already.
+
+    Parameters
+    ----------
+    model_name : str
+        An open_clip model name such as ``"ViT-B-32"``, ``"hf-hub:org/repository"``,
+        ``"local-dir:/path"`` (a folder with ``open_clip_config.json`` and weights), or
+        ``"skhegraph-tiny"``, the bundled model (see :data:`TINY`).
+    pretrained : str, path or None, default=None
+        A tag that open_clip knows for the model, or a local checkpoint file. Only a named
+        open_clip model uses it: the other three kinds of name bring their weights along, and
+        `pretrained` is ignored. A bare file says nothing about its preprocessing or activation,
+        so the image statistics are those of the model's published weights (a warning says so
+        where these disagree), and weights trained with QuickGELU need the model's
+        ``-quickgelu`` name. A ``local-dir:`` leaves no such doubt.
+    device : str, default="auto"
+        See :func:`resolve_device`.
+
+    Returns
+    -------
+    Backbone
+        In evaluation mode on `device`, shared by all callers in the process. Computations run
+        in half precision on an accelerator and in float32 on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the model, tag or device is unknown, or no weights are named.
+    OSError
+        If the weights cannot be read or fetched; where there is no network this takes seconds,
+        and the message gives the ways to go on.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.model import load_backbone
+    >>> backbone = load_backbone("skhegraph-tiny", device="cpu")
+    >>> backbone is load_backbone("skhegraph-tiny", device="cpu")
+    True
+    """
+    if not isinstance(model_name, str) or not model_name:
+        raise ValueError(f"model_name must be a non-empty str, got {model_name!r}.")
+    device = resolve_device(device)
+    own_weights = model_name == TINY or model_name.startswith(("hf-hub:", "local-dir:"))
+    weights = None if own_weights or not pretrained else os.fspath(pretrained)
+    key = (model_name, weights, device)
+    with _lock:
+        if key not in _backbones:
+            parts = _build_tiny() if model_name == TINY else _build(find_checkpoint(*key[:2]))
+            _backbones[key] = Backbone(
+                *parts, model_name=model_name, pretrained=weights, device=device
+            )
+        return _backbones[key]
+
+
+def resolve_device(device: str) -> str:
+    """Turn a device request into the name of a device that is there.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+        "auto" takes CUDA, else Apple's MPS, else the CPU.
+
+    Returns
+    -------
+    str
+        "cpu", "mps" or "cuda:N".
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not present.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.model import resolve_device
+    >>> resolve_device("cpu")
+    'cpu'
+    """
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    kind, _, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}."
+        )
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        number = int(index) if index else torch.cuda.current_device() if count else 0
+        if number >= count:
+            raise ValueError(
+                f"device={device!r}, but {count} CUDA devices are available; use 'auto' or 'cpu'."
+            )
+        return f"cuda:{number}"
+    if kind == "mps" and not has_mps:
+        raise ValueError("device='mps' is not available here; use 'auto' or 'cpu'.")
+    return kind
+
+
+def _build_tiny() -> tuple[Any, Any, Any]:
+    """Make the bundled model from open_clip's own classes, leaving its registry alone."""
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from safetensors.torch import load
+
+    assets = files("skhegraph.clip") / "assets"
+    config = json.loads((assets / "tinyclip.json").read_text(encoding="utf-8"))
+    model = open_clip.CLIP(**config)
+    model.load_state_dict(load((assets / "tinyclip.safetensors").read_bytes()))
+    preprocess = image_transform_v2(
+        PreprocessCfg(size=config["vision_cfg"]["image_size"]), is_train=False
+    )
+    with as_file(assets / "bpe_tiny.txt.gz") as merges:
+        tokenizer = open_clip.SimpleTokenizer(
+            str(merges), context_length=config["text_cfg"]["context_length"]
+        )
+    return model, preprocess, tokenizer
+
+
+def _build(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
+    """Make any other model with open_clip's factory from files that are on this machine."""
+    import open_clip
+    from safetensors import SafetensorError
+
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(
+            checkpoint.model_name, checkpoint.path, device="cpu", **checkpoint.options
+        )
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise OSError(
+            f"The weights in {checkpoint.path or checkpoint.model_name} do not load into the "
+            f"model: {error}"
+        ) from error
+    return model, preprocess, open_clip.get_tokenizer(checkpoint.tokenizer_name)
+
+
+def _split_transform(preprocess: Any) -> tuple[Any, Any, Any]:
+    """Split open_clip's evaluation transform: the steps on PIL images, then mean and std."""
+    from torchvision.transforms import Compose, Normalize
+
+    steps = list(preprocess.transforms)
+    if not isinstance(steps[-1], Normalize):
+        raise TypeError(f"expected a transform that ends with Normalize, got {preprocess}")
+    return Compose(steps[:-3]), steps[-1].mean, steps[-1].std

@@ -1,0 +1,274 @@
+"""Class names and templates to prompts, and prompts to text nodes.
+
+Templates are plain format strings with one ``{}`` for the class name, so they pickle, print and
+compare. Positive prompts say what is in the image, negative ones what is not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from skhegraph.clip.model import Backbone
+
+__all__ = ["DEFAULT", "PRESETS", "Preset", "Templates", "build_prompts", "text_nodes"]
+
+Templates = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+"""A preset's name, a format string, several of them, or descriptions by class name."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Templates that suit one data set.
+
+    Parameters
+    ----------
+    templates : tuple of str
+        Format strings for positive prompts.
+    negative_templates : tuple of str
+        Format strings for negative prompts.
+    """
+
+    templates: tuple[str, ...]
+    negative_templates: tuple[str, ...]
+
+
+_PHOTO = Preset(("a photo of a {}.",), ("a photo of no {}.",))
+
+DEFAULT = "photo"
+"""Name of the preset that is used when none is given."""
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "photo": _PHOTO,
+        "imagenet": Preset(
+            (
+                "itap of a {}.",
+                "a bad photo of the {}.",
+                "a origami {}.",
+                "a photo of the large {}.",
+                "a {} in a video game.",
+                "art of the {}.",
+                "a photo of the small {}.",
+                "a photo of a {}.",
+            ),
+            (
+                "itap of no {}.",
+                "a bad photo without the {}.",
+                "no origami {}.",
+                "a photo without the large {}.",
+                "no {} in a video game.",
+                "art without the {}.",
+                "a photo without the small {}.",
+                "a photo of no {}.",
+            ),
+        ),
+        "caltech101": _PHOTO,
+        "oxford_pets": Preset(
+            ("a photo of a {}, a type of pet.",), ("a photo of a pet that is not a {}.",)
+        ),
+        "stanford_cars": Preset(("a photo of a {}.",), ("a photo of a car that is not a {}.",)),
+        "oxford_flowers": Preset(
+            ("a photo of a {}, a type of flower.",), ("a photo of a flower that is not a {}.",)
+        ),
+        "food101": Preset(
+            ("a photo of {}, a type of food.",), ("a photo of food that is not {}.",)
+        ),
+        "fgvc_aircraft": Preset(
+            ("a photo of a {}, a type of aircraft.",),
+            ("a photo of an aircraft that is not a {}.",),
+        ),
+        "sun397": _PHOTO,
+        "dtd": Preset(("{} texture.",), ("not {} texture.",)),
+        "eurosat": Preset(
+            ("a centered satellite photo of {}.",), ("a centered satellite photo without {}.",)
+        ),
+        "ucf101": Preset(
+            ("a photo of a person doing {}.",), ("a photo of a person not doing {}.",)
+        ),
+    }
+)
+"""Presets by name: ``"photo"`` and the eleven usual few-shot data sets.
+
+The positive templates are those in common use since CoOp (for ImageNet its seven selected ones
+and "a photo of a {}."); the negative ones are this package's, one for each positive.
+"""
+
+_FORMS = (
+    "a preset's name, a format string with one '{}', a sequence of format strings, or a mapping "
+    "from class name to descriptions"
+)
+
+
+def build_prompts(
+    class_names: Sequence[str], templates: Templates, *, negative: bool = False
+) -> list[list[str]]:
+    """Make the prompts of every class.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        Names as they go into the prompts; they are not altered (an underscore stays one).
+    templates : str, sequence of str, or mapping
+        The name of a preset (see :data:`PRESETS`); a format string with one ``{}``; a sequence
+        of these; or a mapping from each class name to one whole description or several.
+    negative : bool, default=False
+        Whether a preset gives its negative templates. Other forms are used as they are.
+
+    Returns
+    -------
+    list of list of str
+        One list of prompts a class, in the order of `class_names`.
+
+    Raises
+    ------
+    ValueError
+        If there are no class names or templates, a template has not exactly one ``{}``, or the
+        mapping and the class names do not match.
+    TypeError
+        If something that has to be a str is not.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.prompts import build_prompts
+    >>> build_prompts(["cat", "dog"], "photo", negative=True)
+    [['a photo of no cat.'], ['a photo of no dog.']]
+    >>> build_prompts(["cat"], ["a {}.", "a drawing of a {}."])
+    [['a cat.', 'a drawing of a cat.']]
+    >>> build_prompts(["cat"], {"cat": "a small animal that purrs."})
+    [['a small animal that purrs.']]
+    """
+    names = _check_class_names(class_names)
+    if isinstance(templates, Mapping):
+        return _descriptions(names, templates)
+    formats = _resolve(templates, negative)
+    return [[template.format(name) for template in formats] for name in names]
+
+
+def text_nodes(
+    backbone: Backbone,
+    class_names: Sequence[str],
+    templates: Templates,
+    *,
+    negative: bool = False,
+) -> np.ndarray:
+    """Compute a text node a class: the mean feature of its prompts, at unit length.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        From :func:`skhegraph.clip.model.load_backbone`.
+    class_names : sequence of C str
+        See :func:`build_prompts`.
+    templates : str, sequence of str, or mapping
+        See :func:`build_prompts`.
+    negative : bool, default=False
+        See :func:`build_prompts`.
+
+    Returns
+    -------
+    ndarray of shape (C, D), float32
+        Mean over a class's prompts of their unit text features, normalised again.
+
+    Examples
+    --------
+    >>> from skhegraph.clip.model import load_backbone
+    >>> from skhegraph.clip.prompts import text_nodes
+    >>> text_nodes(load_backbone("skhegraph-tiny", device="cpu"), ["cat", "dog"], "photo").shape
+    (2, 128)
+    """
+    prompts = build_prompts(class_names, templates, negative=negative)
+    features = backbone.encode_text([prompt for group in prompts for prompt in group])
+    ends = np.cumsum([len(group) for group in prompts])
+    groups = np.split(features.astype(np.float64), ends[:-1])
+    nodes = np.stack([group.mean(axis=0) for group in groups])
+    nodes /= np.linalg.norm(nodes, axis=1, keepdims=True)
+    return nodes.astype(np.float32)
+
+
+def _check_class_names(class_names: Sequence[str]) -> list[str]:
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names must be a sequence of str, got one str: {class_names!r}.")
+    names = list(class_names)
+    if not names:
+        raise ValueError("class_names is empty; at least one class name is needed.")
+    for position, name in enumerate(names):
+        if not isinstance(name, str):
+            raise TypeError(
+                f"class_names[{position}] must be a str, got {type(name).__name__}: {name!r}."
+            )
+        if not name.strip():
+            raise ValueError(f"class_names[{position}] is blank: {name!r}.")
+    return names
+
+
+def _resolve(templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
+    if isinstance(templates, str):
+        if templates in PRESETS:
+            preset = PRESETS[templates]
+            return preset.negative_templates if negative else preset.templates
+        if "{" not in templates:
+            close = difflib.get_close_matches(templates.lower(), PRESETS, n=3, cutoff=0.5)
+            hint = f"Nearest: {', '.join(close)}." if close else f"Presets: {', '.join(PRESETS)}."
+            raise ValueError(
+                f"templates={templates!r} is no preset and has no '{{}}' for the class name. "
+                f"{hint} Accepted: {_FORMS}."
+            )
+        templates = (templates,)
+    elif not isinstance(templates, Sequence) and not isinstance(templates, np.ndarray):
+        raise TypeError(f"templates must be {_FORMS}, got {type(templates).__name__}.")
+    if len(templates) == 0:
+        raise ValueError(f"templates is empty. Accepted: {_FORMS}.")
+    return tuple(_check_template(template) for template in templates)
+
+
+def _check_template(template: str) -> str:
+    if not isinstance(template, str):
+        raise TypeError(f"a template must be a str, got {type(template).__name__}: {template!r}.")
+    try:
+        fields = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"template {template!r} is no format string: {error}.") from error
+    if fields != [("", "", None)]:
+        found = "no '{}'" if not fields else f"the fields {[str(field[0]) for field in fields]}"
+        raise ValueError(
+            f"template {template!r} must have exactly one '{{}}', the place of the class name, "
+            f"and no other field; it has {found}. Ready-made presets (each by its name alone): "
+            f"{', '.join(PRESETS)}."
+        )
+    return template
+
+
+def _descriptions(names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> list[list[str]]:
+    missing = [name for name in names if name not in mapping]
+    extra = [key for key in mapping if key not in set(names)]
+    if missing or extra:
+        raise ValueError(
+            "the keys of the templates mapping must be the class names: "
+            + "; ".join(
+                f"{what} {', '.join(map(repr, which))}"
+                for what, which in (("missing", missing), ("not a class", extra))
+                if which
+            )
+            + "."
+        )
+    prompts = []
+    for name in names:
+        value = mapping[name]
+        group = [value] if isinstance(value, str) else list(value)
+        if not group:
+            raise ValueError(f"the templates mapping has no description of class {name!r}.")
+        for text in group:
+            if not isinstance(text, str) or not text.strip():
+                raise TypeError(
+                    f"a description of class {name!r} must be a non-blank str, got {text!r}."
+                )
+        prompts.append(group)
+    return prompts

@@ -1,0 +1,1 @@
+"""The Heterogeneous Graph Adapter, in reading order."""

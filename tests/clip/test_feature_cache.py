@@ -1,0 +1,234 @@
+"""The on-disk feature store: once only, safe under kills, writers and damage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+
+from skhegraph import CLIPFeatures, make_hegraph_pipeline
+from skhegraph.clip import images as images_module
+from skhegraph.clip.model import Backbone
+from skhegraph.clip.images import image_digest, known_digest
+from skhegraph.clip.feature_cache import FeatureStore
+
+TINY = "skhegraph-tiny"
+
+
+@pytest.fixture
+def images() -> list[np.ndarray]:
+    return list(load_digits().images[:30] / 16)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of images of each forward pass in this process."""
+    counts: list[int] = []
+    encode = Backbone.encode_pixels
+
+    def counting(self: Backbone, pixels: list[np.ndarray]) -> np.ndarray:
+        counts.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Backbone, "encode_pixels", counting)
+    return counts
+
+
+def rows_of(folder: Path) -> int:
+    with sqlite3.connect(folder / "features.sqlite") as db:
+        return int(db.execute("SELECT COUNT(*) FROM features").fetchone()[0])
+
+
+def test_same_features_and_no_second_pass(
+    images: list[np.ndarray], encoded: list[int], tmp_path: Path
+) -> None:
+    plain = CLIPFeatures(TINY).transform(images)
+    encoded.clear()
+    cached = CLIPFeatures(TINY, cache_dir=tmp_path)
+    np.testing.assert_allclose(cached.transform(images), plain, atol=1e-6)
+    np.testing.assert_array_equal(cached.transform(images[::-1]), cached.transform(images)[::-1])
+    assert sum(encoded) == len(images) == rows_of(tmp_path)
+
+
+def test_content_decides_not_the_name(encoded: list[int], tmp_path: Path) -> None:
+    from PIL import Image
+
+    def save(name: str, grey: int) -> str:
+        Image.new("L", (8, 8), grey).save(tmp_path / name)
+        return str(tmp_path / name)
+
+    clip = CLIPFeatures(TINY, cache_dir=tmp_path / "cache")
+    first = clip.transform([save("a.png", 10)])
+    np.testing.assert_array_equal(clip.transform([save("b.png", 10)]), first)  # a copy
+    assert sum(encoded) == 1
+    changed = clip.transform([save("a.png", 200)])
+    assert sum(encoded) == 2
+    assert not np.allclose(changed, first)
+
+
+def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, reads, read = tmp_path / "image", [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read(self))
+    path.write_bytes(b"first")
+    fresh = image_digest(path), image_digest(path)
+    assert fresh[0] == fresh[1] == image_digest(b"first")
+    assert len(reads) == 2  # it might change within a tick of the clock
+    assert known_digest(path) is None
+    monkeypatch.setattr(images_module, "_UNSETTLED_NS", 0)
+    assert image_digest(path) == image_digest(str(path)) == fresh[0]
+    assert len(reads) == 3
+    assert known_digest(path) == fresh[0]
+    then = path.stat()
+    time.sleep(0.02)
+    path.write_bytes(b"other")  # of the same size, and with the old modification time
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert known_digest(path) is None
+    assert image_digest(path) == image_digest(b"other") == known_digest(path)
+    assert known_digest(b"first") is known_digest(tmp_path / "missing") is None
+
+
+def test_unreadable_images_are_reported_and_not_stored(
+    images: list[np.ndarray], tmp_path: Path
+) -> None:
+    mixed = [images[0], b"no image", "missing.png", images[1]]
+    cached = CLIPFeatures(TINY, cache_dir=tmp_path, on_error="nan")
+    with pytest.warns(UserWarning, match="2 of 4 images"):
+        out = cached.transform(mixed)
+    assert np.isnan(out).all(axis=1).tolist() == [False, True, True, False]
+    assert rows_of(tmp_path) == 2
+    with pytest.raises(ValueError, match=r"(?s)\[1\].*\[2\] .*missing.png"):
+        cached.set_params(on_error="raise").transform(mixed)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_grid_search_encodes_every_image_once(
+    n_jobs: int, encoded: list[int], tmp_path: Path
+) -> None:
+    digits = load_digits()
+    few = digits.target < 3
+    images = np.empty(60, dtype=object)
+    images[:] = list(digits.images[few][:60] / 16)
+    pipe = make_hegraph_pipeline(
+        TINY,
+        class_names=["zero", "one", "two"],
+        clip_params={"cache_dir": tmp_path},
+        max_iter=2,
+        random_state=0,
+    )
+    grid = {"clf__visual_to_positive": [0.1, 0.2, 0.3]}
+    search = GridSearchCV(pipe, grid, cv=3, n_jobs=n_jobs, error_score="raise")
+    search.fit(images, digits.target[few][:60])
+    assert rows_of(tmp_path) == 60
+    if n_jobs == 1:
+        assert sum(encoded) == 60
+
+
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from sklearn.datasets import load_digits\n"
+        "from skhegraph import CLIPFeatures\n"
+        "from skhegraph.clip.model import Backbone\n"
+        "n, encode = [0], Backbone.encode_pixels\n"
+        "def count(self, pixels):\n"
+        "    n[0] += len(pixels)\n"
+        "    return encode(self, pixels)\n"
+        "Backbone.encode_pixels = count\n"
+        f"clip = CLIPFeatures('{TINY}', cache_dir={str(tmp_path)!r}, batch_size=8)\n"
+        "clip.transform(list(load_digits().images[:400] / 16))\n"
+        "print(n[0])\n"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    counts = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert sum(counts) == 400
+
+
+def test_a_new_store_opened_by_many_at_once(tmp_path: Path) -> None:
+    def store_one(folder: Path, i: int) -> np.ndarray:
+        store = FeatureStore(folder, "n", 4, None)
+        start.wait()
+        return store.get_or_compute([store.key(bytes([i]))], lambda missing: np.full((1, 4), i))
+
+    start = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for round_ in range(60):  # a lock that is not waited for shows once in 20 rounds
+            folder = tmp_path / str(round_)
+            out = list(pool.map(store_one, [folder] * 8, range(8)))
+            assert [row[0, 0] for row in out] == list(range(8))
+            assert rows_of(folder) == 8
+
+
+def test_a_killed_writer_leaves_whole_rows_only(images: list[np.ndarray], tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, "n", 4, None)
+    keys = [store.key(bytes([i])) for i in range(10)]
+    store.get_or_compute(keys[:5], lambda missing: np.ones((len(missing), 4)))
+    code = (
+        "import time, numpy as np\n"
+        "from skhegraph.clip.feature_cache import FeatureStore\n"
+        f"store = FeatureStore({str(tmp_path)!r}, 'n', 4, None)\n"
+        "def slow(missing):\n"
+        "    print('computing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "keys = [store.key(bytes([i])) for i in range(10)]\n"
+        "store.get_or_compute(keys, slow)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None and worker.stdout.readline() == "computing\n"
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.communicate()
+    assert rows_of(tmp_path) == 5
+    started = time.monotonic()
+    out = store.get_or_compute(keys, lambda missing: np.full((len(missing), 4), 2.0))
+    assert out[:, 0].tolist() == [1.0] * 5 + [2.0] * 5
+    assert time.monotonic() - started < 30  # the dead writer's lock is gone
+
+
+def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, "n", 4, None)
+    keys = [store.key(b"a"), store.key(b"b")]
+    store.get_or_compute(keys, lambda missing: np.ones((len(missing), 4)))
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE features SET row = zeroblob(16) WHERE key = ?", (keys[1],))
+    asked: list[list[int]] = []
+
+    def compute(missing: list[int]) -> np.ndarray:
+        asked.append(missing)
+        return np.full((len(missing), 4), 3.0)
+
+    assert store.get_or_compute(keys, compute)[:, 0].tolist() == [1.0, 3.0]
+    assert asked == [[1]]
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+    (tmp_path / "features.sqlite").write_bytes(b"garbage" * 1000)
+    with pytest.raises(OSError, match=r"cache_dir.*features.sqlite.*Delete it"):
+        CLIPFeatures(TINY, cache_dir=tmp_path).transform([np.zeros((8, 8))])
+
+
+def test_bound_evicts_the_oldest(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, "n", 4, max_bytes=3 * 16)
+    keys = [store.key(bytes([i])) for i in range(5)]
+    for key in keys:
+        store.get_or_compute([key], lambda missing: np.ones((1, 4)))
+    with sqlite3.connect(store.path) as db:
+        kept = {key for (key,) in db.execute("SELECT key FROM features")}
+    assert kept == set(keys[2:])
+
+
+def test_namespaces_do_not_mix(tmp_path: Path) -> None:
+    one, other = (FeatureStore(tmp_path, name, 4, None) for name in ("one", "other"))
+    assert one.key(b"same") != other.key(b"same")

@@ -1,0 +1,487 @@
+"""HeGraphClassifier: scikit-learn's law, predictions by hand, composition, persistence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import torch
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.metrics import get_scorer, log_loss, roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.estimator_checks import (
+    check_classifiers_predictions,
+    check_dataframe_column_names_consistency,
+    check_n_features_in_after_fitting,
+    parametrize_with_checks,
+)
+
+from skhegraph import PAPER_SETTINGS, CLIPFeatures, HeGraphClassifier
+from skhegraph.base import unit_rows
+from skhegraph.hegraph.graph import PathWeights
+from skhegraph.clip.prompts import text_nodes
+
+TINY = "skhegraph-tiny"
+C, D = 4, 10
+VARIANTS: dict[str, dict[str, Any]] = {
+    "discriminant": {},
+    "cache": {"visual_classifier": "cache"},
+    "paper": {**PAPER_SETTINGS, "max_iter": 20},
+}
+variants = pytest.mark.parametrize("params", VARIANTS.values(), ids=VARIANTS)
+
+
+def make_data(shots: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of given sizes, in shuffled order, not of unit length."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.repeat(np.arange(len(shots)), shots))
+    return 3.5 * np.eye(len(shots), D)[y] + rng.normal(size=(len(y), D)), y
+
+
+X, Y = make_data([8, 5, 3, 4])
+QUERIES, TRUTH = make_data([15] * C, seed=1)
+TEXT = np.random.default_rng(2).normal(size=(2, C, D)) * 0.4
+PAIR = (3 * (TEXT[0] + np.eye(C, D)), TEXT[1] - np.eye(C, D))
+
+
+def hegraph(**params: Any) -> HeGraphClassifier:
+    return HeGraphClassifier(
+        **{"text_features": PAIR, "random_state": 0, "max_iter": 5, "device": "cpu", **params}
+    )
+
+
+def cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    A, B = A.astype(float), B.astype(float)
+    lengths = np.sqrt((A**2).sum(axis=1))[:, None] * np.sqrt((B**2).sum(axis=1))
+    return A @ B.T / lengths
+
+
+# --- scikit-learn's law ---------------------------------------------------------------------------
+
+CHECKED = [
+    HeGraphClassifier(text_features="prototypes"),
+    HeGraphClassifier(text_features="prototypes", visual_classifier="cache"),
+    HeGraphClassifier(text_features="prototypes", **PAPER_SETTINGS),
+]
+
+
+@parametrize_with_checks(CHECKED)
+def test_scikit_learn_checks(estimator: BaseEstimator, check: Callable[..., None]) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", CHECKED, ids=VARIANTS)
+@pytest.mark.parametrize(
+    "check",
+    [check_dataframe_column_names_consistency, check_n_features_in_after_fitting],
+)
+def test_checks_outside_the_common_suite(
+    estimator: HeGraphClassifier, check: Callable[..., None]
+) -> None:
+    check("HeGraphClassifier", clone(estimator))
+
+
+@pytest.mark.parametrize("estimator", CHECKED, ids=VARIANTS)
+@pytest.mark.parametrize("n_classes", [2, C])
+def test_check_of_predictions(estimator: HeGraphClassifier, n_classes: int) -> None:
+    rows = n_classes > Y
+    check_classifiers_predictions(X[rows], Y[rows], "HeGraphClassifier", estimator)
+
+
+# --- predictions from the fitted attributes -------------------------------------------------------
+
+
+def by_hand(clf: HeGraphClassifier, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Text, visual and fused probabilities (Eq. 7 and 8, method section 4)."""
+    a, b, tau = clf.text_weight_, clf.visual_weight_, clf.logit_scale_
+    text = a * tau * cosines(Z, clf.positive_nodes_)
+    if clf.visual_classifier == "discriminant":
+        visual = b * (unit_rows(Z) @ clf.visual_coef_.T + clf.visual_intercept_)
+    else:
+        shift = clf.visual_nodes_ - clf.graph_["visual"]
+        affinity = np.exp(-clf.sharpness * (1 - cosines(Z, unit_rows(X) + shift[Y])))
+        means = [affinity[:, c == Y].mean(axis=1) for c in range(C)]
+        scale = tau if clf.fusion == "probabilities" else b
+        visual = scale * len(X) / C * np.column_stack(means)
+    if clf.fusion == "logits":
+        fused = softmax(text + visual, axis=1)
+    else:
+        fused = (softmax(text, axis=1) + b * softmax(visual, axis=1)) / (1 + b)
+    return softmax(text, axis=1), softmax(visual, axis=1), fused
+
+
+@variants
+@pytest.mark.parametrize("weight", [None, 0.3])
+def test_prediction_by_hand(params: dict[str, Any], weight: float | None) -> None:
+    clf = hegraph(**{**params, "visual_weight": weight, "sharpness": 1.7}).fit(X, Y)
+    if weight is not None:
+        assert clf.visual_weight_ == weight
+    text, visual, fused = by_hand(clf, QUERIES)
+    branches = clf.branch_proba(QUERIES)
+    np.testing.assert_allclose(branches.text, text, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(branches.visual, visual, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(branches.fused, fused, rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(clf.predict_proba(QUERIES), branches.fused)
+    np.testing.assert_allclose(np.exp(clf.predict_log_proba(QUERIES)), fused, rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(clf.predict(QUERIES), fused.argmax(axis=1))
+    np.testing.assert_allclose(softmax(clf.decision_function(QUERIES), axis=1), branches.fused)
+    for proba in branches.values():
+        np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert clf.score(QUERIES, TRUTH) > 0.75
+
+
+def test_graph_holds_the_initial_nodes() -> None:
+    clf = hegraph(top_k=2).fit(X, Y)
+    unit = unit_rows(X)
+    np.testing.assert_allclose(clf.graph_["positive"], unit_rows(PAIR[0]), rtol=1e-6)
+    np.testing.assert_allclose(clf.graph_["negative"], unit_rows(PAIR[1]), rtol=1e-6)
+    means = np.stack([unit[c == Y].mean(axis=0) for c in range(C)])
+    np.testing.assert_allclose(clf.graph_["visual"], means, rtol=1e-5, atol=1e-7)
+    data = clf.to_hetero_data()
+    assert data["positive", "to", "negative"].edge_index.shape == (2, 2 * C)
+    data["positive"].x.zero_()  # a copy: the model is not touched
+    assert np.abs(clf.graph_["positive"]).max() > 0.1
+
+
+def test_training_adapts_the_text_and_says_so() -> None:
+    clf = hegraph(max_iter=12).fit(X, Y)
+    assert clf.n_iter_ == len(clf.loss_curve_) == 12
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+    assert np.abs(clf.positive_nodes_ - clf.graph_["positive"]).max() > 1e-4
+    untrained = hegraph(max_iter=0).fit(X, Y)
+    assert (untrained.n_iter_, untrained.loss_curve_) == (0, [])
+    np.testing.assert_allclose(untrained.positive_nodes_, clf.graph_["positive"], atol=1e-6)
+
+
+def test_predict_override_of_negative_to_positive() -> None:
+    start = {"init_scale": 1.0, "max_iter": 0}
+    same, other = hegraph(**start).fit(X, Y), hegraph(**start)
+    other.set_params(negative_to_positive_predict=0.0).fit(X, Y)
+    deaf = hegraph(**start, negative_to_positive=0.0).fit(X, Y)
+    np.testing.assert_array_equal(other.positive_nodes_, deaf.positive_nodes_)
+    assert np.abs(other.positive_nodes_ - same.positive_nodes_).max() > 1e-3
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@variants
+def test_graph_without_paths_is_zero_shot_text(
+    params: dict[str, Any], early_stopping: bool
+) -> None:
+    off = dict.fromkeys(PathWeights._fields, 0.0) | {"negative_to_positive_predict": None}
+    clf = hegraph(**{**params, **off, "early_stopping": early_stopping}).fit(X, Y)
+    np.testing.assert_allclose(clf.positive_nodes_, unit_rows(PAIR[0]), rtol=1e-6)
+    np.testing.assert_allclose(clf.visual_nodes_, clf.graph_["visual"], rtol=1e-6)
+    assert clf.score(QUERIES, TRUTH) > 0.8
+
+
+def test_visual_weight_suits_the_given_text_weight() -> None:
+    free = hegraph().fit(X, Y)
+    same = hegraph(text_weight=free.text_weight_).fit(X, Y)
+    np.testing.assert_allclose(same.visual_weight_, free.visual_weight_, rtol=1e-2)
+    more = hegraph(text_weight=5 * free.text_weight_).fit(X, Y)
+    assert abs(more.visual_weight_ / free.visual_weight_ - 1) > 0.02
+
+
+@pytest.mark.parametrize("name", ["text", "visual"])
+def test_weight_zero_leaves_the_other_branch(name: str) -> None:
+    clf = hegraph(**{f"{name}_weight": 0.0}).fit(X, Y)
+    branches = clf.branch_proba(QUERIES)
+    np.testing.assert_allclose(branches[name], 1 / C)
+    np.testing.assert_allclose(branches.fused, branches["visual" if name == "text" else "text"])
+
+
+def test_early_stopping_makes_no_step_that_does_not_help() -> None:
+    ideal = {"text_features": (np.eye(C, D), -np.eye(C, D)), "learning_rate": 30.0}
+    params = {"early_stopping": True, "max_iter": 4, "trust_region": 0.0}
+    assert hegraph(**params, **ideal).fit(X, Y).n_iter_ == 0
+    assert hegraph(**params, text_features="prototypes").fit(X, Y).n_iter_ > 0
+
+
+# --- invariances ----------------------------------------------------------------------------------
+
+
+@variants
+def test_weight_of_k_equals_k_copies(params: dict[str, Any]) -> None:
+    weight = np.random.default_rng(0).integers(0, 4, len(Y))
+    again = np.repeat(np.arange(len(Y)), weight)
+    weighted = hegraph(**params).fit(X, Y, sample_weight=weight)
+    repeated = hegraph(**params).fit(X[again], Y[again])
+    a, b = weighted.predict_proba(QUERIES), repeated.predict_proba(QUERIES)
+    np.testing.assert_allclose(a, b, atol=1e-6)
+    assert np.abs(a - hegraph(**params).fit(X, Y).predict_proba(QUERIES)).max() > 1e-3
+
+
+@variants
+@pytest.mark.parametrize("text", [PAIR, "prototypes"], ids=["pair", "prototypes"])
+def test_order_of_the_support_does_not_matter(params: dict[str, Any], text: Any) -> None:
+    order = np.random.default_rng(0).permutation(len(Y))
+    first = hegraph(**params, text_features=text).fit(X, Y)
+    second = hegraph(**params, text_features=text).fit(X[order], Y[order])
+    a, b = first.predict_proba(QUERIES), second.predict_proba(QUERIES)
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@variants
+def test_not_transductive_and_blind_to_length(params: dict[str, Any]) -> None:
+    clf = hegraph(**params).fit(X, Y)
+    whole = clf.predict_proba(QUERIES)
+    one = np.vstack([clf.predict_proba(7 * row[None]) for row in QUERIES])
+    np.testing.assert_allclose(one, whole, atol=1e-9)
+    np.testing.assert_allclose(clf.predict_proba(QUERIES[::-1])[::-1], whole, atol=1e-9)
+
+
+@variants
+def test_chunks_of_queries_equal_one_piece(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clf = hegraph(**params).fit(X, Y)
+    whole = clf.predict_proba(QUERIES), clf.decision_function(QUERIES), clf.predict(QUERIES)
+    monkeypatch.setattr("skhegraph.base.QUERIES_PER_CHUNK", 7)
+    parts = clf.predict_proba(QUERIES), clf.decision_function(QUERIES), clf.predict(QUERIES)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@variants
+def test_deterministic_without_global_state(params: dict[str, Any]) -> None:
+    params = {**params, "init_scale": 1.0}
+    first = hegraph(**params).fit(X, Y).predict_proba(QUERIES)
+    np.random.seed(5)
+    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
+    again = hegraph(**params).fit(X, Y).predict_proba(QUERIES)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(first, again)
+    other = hegraph(**{**params, "random_state": 1}).fit(X, Y).predict_proba(QUERIES)
+    assert np.abs(first - other).max() > 1e-6
+
+
+@variants
+def test_inputs_and_parameters_are_left_alone(params: dict[str, Any]) -> None:
+    given = [X.copy(), Y.copy(), np.ones(len(Y)), PAIR[0].copy(), PAIR[1].copy(), QUERIES.copy()]
+    for array in given:
+        array.flags.writeable = False
+    support, labels, weight, positive, negative, queries = given
+    clf = hegraph(**params, text_features=(positive, negative))
+    before = clf.get_params()
+    clf.fit(support, labels, sample_weight=weight).predict_proba(queries)
+    after = clf.get_params()
+    assert all(after[name] is value for name, value in before.items())
+
+
+@variants
+def test_float32_and_frames(params: dict[str, Any]) -> None:
+    single = X.astype(np.float32)
+    want = hegraph(**params).fit(single.astype(float), Y).predict_proba(QUERIES)
+    np.testing.assert_array_equal(hegraph(**params).fit(single, Y).predict_proba(QUERIES), want)
+    columns = [f"f{i}" for i in range(D)]
+    framed = hegraph(**params).fit(pd.DataFrame(X, columns=columns), pd.Series(Y))
+    assert framed.feature_names_in_.tolist() == columns
+    plain = hegraph(**params).fit(X, Y).predict_proba(QUERIES)
+    framed_proba = framed.predict_proba(pd.DataFrame(QUERIES, columns=columns))
+    np.testing.assert_allclose(framed_proba, plain, rtol=1e-9)
+
+
+def plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and plain(v) for k, v in value.items())
+    if isinstance(value, list):
+        return all(plain(v) for v in value)
+    if isinstance(value, np.ndarray):
+        return value.dtype != object
+    return value is None or type(value) in (int, float, str)
+
+
+@variants
+def test_fitted_attributes_are_plain(params: dict[str, Any]) -> None:
+    clf = hegraph(**params).fit(X, Y)
+    fitted = {name: v for name, v in vars(clf).items() if name not in clf.get_params()}
+    assert all(name.endswith("_") for name in fitted)
+    assert [name for name, value in fitted.items() if not plain(value)] == []
+
+
+@pytest.mark.parametrize("before", VARIANTS)
+@variants
+def test_refit_leaves_nothing_stale(params: dict[str, Any], before: str) -> None:
+    clf = hegraph(**VARIANTS[before]).fit(pd.DataFrame(X).add_prefix("f")[::-1], Y[::-1])
+    clf.set_params(**hegraph(**params).get_params()).fit(X, Y)
+    fresh = hegraph(**params).fit(X, Y)
+    assert set(vars(clf)) == set(vars(fresh))
+    np.testing.assert_array_equal(clf.predict_proba(QUERIES), fresh.predict_proba(QUERIES))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "changed"),
+    [
+        ("discriminant", {"visual_classifier": "cache", "fusion": "probabilities"}),
+        ("cache", {"sharpness": 9.0}),
+        ("paper", {"fusion": "logits"}),
+    ],
+)
+def test_set_params_waits_for_fit(fitted: str, changed: dict[str, Any]) -> None:
+    clf = hegraph(**VARIANTS[fitted]).fit(X, Y)
+    want = clf.predict_proba(QUERIES)
+    np.testing.assert_array_equal(clf.set_params(**changed).predict_proba(QUERIES), want)
+    graph = clf.set_params(top_k=1).to_hetero_data()
+    assert graph["visual", "to", "positive"].edge_weight.numel() == C * C
+
+
+# --- labels and shots -----------------------------------------------------------------------------
+
+
+@variants
+@pytest.mark.parametrize("labels", [["no", "yes"], [3, -7], [False, True]], ids=str)
+def test_two_classes(params: dict[str, Any], labels: list[Any]) -> None:
+    two, y2 = make_data([4, 6])
+    pair = tuple(text[:2] for text in PAIR)
+    clf = hegraph(**params, text_features=pair).fit(two, np.array(labels)[y2])
+    margin, proba = clf.decision_function(QUERIES), clf.predict_proba(QUERIES)
+    assert margin.shape == (len(QUERIES),)
+    np.testing.assert_array_equal(clf.predict(QUERIES), clf.classes_[(margin > 0).astype(int)])
+    np.testing.assert_allclose(1 / (1 + np.exp(-margin)), proba[:, 1], rtol=1e-9)
+    assert 0 < (margin > 0).sum() < len(margin)
+
+
+@variants
+@pytest.mark.parametrize("text", [PAIR, "prototypes"], ids=["pair", "prototypes"])
+@pytest.mark.parametrize("shots", [[1] * C, [1, 9, 2, 30]], ids=str)
+def test_few_and_unequal_shots(params: dict[str, Any], text: Any, shots: list[int]) -> None:
+    support, y = make_data(shots, seed=3)
+    clf = hegraph(**params, text_features=text).fit(support, y)
+    assert np.isfinite(clf.predict_log_proba(QUERIES)).all()
+    assert clf.score(QUERIES, TRUTH) > 0.5
+    # The class of 30 shots is not favoured: each class is true of 15 queries.
+    assert np.bincount(clf.predict(QUERIES), minlength=C).max() <= 26
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Features of the bundled CLIP on 12 digits each of 0, 1, 2."""
+    data = load_digits()
+    rows = np.concatenate([np.flatnonzero(data.target == c)[:12] for c in range(3)])
+    features = CLIPFeatures(TINY, device="cpu").fit_transform(list(data.images[rows] / 16))
+    return features, data.target[rows]
+
+
+NAMES = ["a round zero", "Größe eins", "数字二"]
+
+
+def test_names_with_spaces_and_any_letters(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    features, y = digits
+    few = np.arange(len(y)) % 12 < 4
+    clf = hegraph(model_name=TINY, text_features="clip").fit(features[few], np.array(NAMES)[y[few]])
+    assert set(clf.predict(features)) == set(NAMES)
+    assert clf.score(features[~few], np.array(NAMES)[y[~few]]) > 0.8
+    from skhegraph.clip.model import load_backbone
+
+    want = text_nodes(load_backbone(TINY, device="cpu"), sorted(NAMES), "photo", negative=True)
+    np.testing.assert_allclose(clf.graph_["negative"], want, atol=1e-6)
+
+
+def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    features, y = digits
+    clip = {"model_name": TINY, "text_features": "clip"}
+    by_list = hegraph(**clip, class_names=NAMES).fit(features, 10 * y)
+    mapping = {20: NAMES[2], 0: NAMES[0], 10: NAMES[1], 99: "not in y"}
+    by_mapping = hegraph(**clip, class_names=mapping).fit(features, 10 * y)
+    assert by_list.classes_.tolist() == [0, 10, 20]
+    assert by_list.predict(features).dtype == y.dtype
+    want = by_list.predict_proba(features)
+    np.testing.assert_array_equal(by_mapping.predict_proba(features), want)
+    swapped = hegraph(**clip, class_names=NAMES[::-1]).fit(features, 10 * y)
+    np.testing.assert_allclose(swapped.graph_["positive"], by_list.graph_["positive"][::-1])
+
+
+# --- composition ----------------------------------------------------------------------------------
+
+
+@variants
+def test_grid_search_and_scorers(params: dict[str, Any]) -> None:
+    search = GridSearchCV(
+        hegraph(**{**params, "init_scale": 1.0}),
+        {"visual_to_positive": [0.0, 0.5], "top_k": [None, 2]},
+        scoring=["neg_log_loss", "roc_auc_ovr"],
+        refit="neg_log_loss",
+        cv=3,
+        error_score="raise",
+    ).fit(X, Y)
+    assert len(set(np.round(search.cv_results_["mean_test_neg_log_loss"], 7))) == 4
+    proba = search.predict_proba(QUERIES)
+    scores = {name: get_scorer(name)(search, QUERIES, TRUTH) for name in search.scoring}
+    assert scores["neg_log_loss"] == pytest.approx(-log_loss(TRUTH, proba))
+    assert scores["roc_auc_ovr"] == pytest.approx(roc_auc_score(TRUTH, proba, multi_class="ovr"))
+    assert scores["roc_auc_ovr"] > 0.9
+
+
+@variants
+def test_cross_validation_calibration_and_clone(params: dict[str, Any]) -> None:
+    clf = hegraph(**params)
+    assert cross_val_score(clf, X, Y, cv=3, error_score="raise").mean() > 0.6
+    calibrated = CalibratedClassifierCV(clf, cv=3).fit(X, Y)
+    np.testing.assert_allclose(calibrated.predict_proba(QUERIES).sum(axis=1), 1)
+    assert calibrated.score(QUERIES, TRUTH) > 0.7
+    fitted = clf.fit(X, Y)
+    copy = clone(fitted)
+    assert not hasattr(copy, "classes_")
+    want = fitted.predict_proba(QUERIES)
+    np.testing.assert_array_equal(copy.fit(X, Y).predict_proba(QUERIES), want)
+
+
+@variants
+def test_joblib_round_trip_in_a_new_process_without_torch(
+    params: dict[str, Any], tmp_path: Path
+) -> None:
+    clf = hegraph(**params).fit(X, Y)
+    joblib.dump((clf, QUERIES), tmp_path / "model.joblib")
+    code = (
+        "import joblib, numpy as np, sys\n"
+        f"clf, Z = joblib.load({str(tmp_path / 'model.joblib')!r})\n"
+        f"np.savez({str(tmp_path / 'out.npz')!r}, clf.predict_proba(Z), clf.predict(Z))\n"
+        "print({'torch', 'open_clip', 'torch_geometric'} & set(sys.modules))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "set()"
+    saved = np.load(tmp_path / "out.npz")
+    np.testing.assert_array_equal(saved["arr_0"], clf.predict_proba(QUERIES))
+    np.testing.assert_array_equal(saved["arr_1"], clf.predict(QUERIES))
+
+
+@variants
+def test_skops_round_trip_trusting_own_types_alone(params: dict[str, Any]) -> None:
+    clf = hegraph(**params).fit(X, np.array(list("abcd"))[Y])
+    blob = skops.io.dumps(clf)
+    untrusted = skops.io.get_untrusted_types(data=blob)
+    assert all(name.startswith("skhegraph.") for name in untrusted)
+    loaded = skops.io.loads(blob, trusted=untrusted)
+    np.testing.assert_array_equal(loaded.predict_proba(QUERIES), clf.predict_proba(QUERIES))
+    np.testing.assert_array_equal(loaded.predict(QUERIES), clf.predict(QUERIES))
+
+
+def test_html_repr_loads_nothing() -> None:
+    code = (
+        "import sys\n"
+        "from skhegraph import HeGraphClassifier\n"
+        "html = HeGraphClassifier('ViT-L-14', 'no-such-tag')._repr_html_()\n"
+        "print('HeGraphClassifier' in html, {'torch', 'open_clip'} & set(sys.modules))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "True set()"
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_progress_goes_to_stderr(capfd: pytest.CaptureFixture[str], verbose: int) -> None:
+    hegraph(verbose=verbose).fit(X, Y).predict(QUERIES)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert ("HeGraph" in err) == bool(verbose)

@@ -1,0 +1,134 @@
+"""Edges of the graph: weights, same-class rules, normalisation, sparsity, HeteroData."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array, issparse
+
+from skhegraph.hegraph.graph import RELATIONS, build_edges, edge_weights, normalise, to_hetero_data
+
+# Cosines by hand: (3, 4) and (0, 2) have 0.8, (3, 4) and (5, 0) have 0.6, (0, 2) and (5, 0) have 0.
+TARGET = np.array([[3.0, 4.0], [0.0, 2.0]])
+SOURCE = np.array([[5.0, 0.0], [0.0, 7.0]])
+
+
+@pytest.fixture
+def nodes() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(6, 4)) for name in ("positive", "negative", "visual")}
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(sum(a * b) / np.sqrt(sum(a * a) * sum(b * b)))
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "expected"),
+    [
+        ("keep", [[0.6, 0.8], [0.0, 1.0]]),
+        ("flip", [[-0.6, 0.8], [0.0, -1.0]]),
+        ("drop", [[0.0, 0.8], [0.0, 0.0]]),
+    ],
+)
+def test_edge_weights_by_hand_rows_are_targets(diagonal: str, expected: list[list[float]]) -> None:
+    np.testing.assert_allclose(edge_weights(TARGET, SOURCE, diagonal), expected, atol=1e-15)
+
+
+def test_edge_weights_leave_the_nodes_alone() -> None:
+    before = TARGET.copy()
+    edge_weights(TARGET, TARGET, "drop")
+    np.testing.assert_array_equal(TARGET, before)
+
+
+def test_same_class_rule_of_every_relation(nodes: dict[str, np.ndarray]) -> None:
+    """Relations touching N flip, p->p and v->v drop, v->p keeps (method, section 2)."""
+    sign = {
+        ("positive", "negative"): -1,
+        ("visual", "negative"): -1,
+        ("positive", "positive"): 0,
+        ("visual", "positive"): 1,
+        ("negative", "positive"): -1,
+        ("visual", "visual"): 0,
+    }
+    edges = build_edges(nodes)
+    assert set(edges) == set(sign)
+    for (source, target), R in edges.items():
+        for i in range(6):
+            for j in range(6):
+                r = cosine(nodes[target][i], nodes[source][j])
+                factor = sign[source, target] if i == j else 1
+                np.testing.assert_allclose(R[i, j], factor * r, atol=1e-12)
+
+
+def test_relations_are_ordered_negative_positive_visual() -> None:
+    assert [r.target for r in RELATIONS] == ["negative"] * 2 + ["positive"] * 3 + ["visual"]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_normalise_by_hand_with_row_and_column_degrees(sparse: bool) -> None:
+    # Row degrees 3, 1, 8 and column degrees 1, 3, 8: with the row degree for both,
+    # the entries (0, 1) and (1, 0) would be -3/sqrt(8) and 1/sqrt(8).
+    R = np.array([[0.0, -3.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 8.0]])
+    scaled, self_weight = normalise(csr_array(R) if sparse else R)
+    assert issparse(scaled) == sparse
+    dense = scaled.toarray() if sparse else scaled
+    np.testing.assert_allclose(dense, [[0, -3 / 4, 0], [1 / 2, 0, 0], [0, 0, 8 / 9]])
+    np.testing.assert_allclose(self_weight, [[1 / 4], [1 / 2], [1 / 9]])
+
+
+@pytest.mark.parametrize("relation", RELATIONS, ids=lambda r: f"{r.source}-{r.target}")
+@pytest.mark.parametrize("top_k", [1, 3, 6])
+def test_top_k_equals_the_masked_dense_edges(
+    nodes: dict[str, np.ndarray], relation: tuple[str, str, str], top_k: int
+) -> None:
+    source, target, diagonal = relation
+    dense = edge_weights(nodes[target], nodes[source], diagonal)
+    masked = np.zeros_like(dense)
+    for i, row in enumerate(dense):
+        kept = sorted(range(6), key=lambda j: -abs(row[j]))[:top_k]
+        masked[i, kept] = row[kept]
+    sparse = edge_weights(nodes[target], nodes[source], diagonal, top_k)
+    assert issparse(sparse)
+    assert sparse.nnz == 6 * top_k
+    np.testing.assert_allclose(sparse.toarray(), masked, atol=1e-12)
+
+
+def test_top_k_in_chunks_equals_one_piece(
+    nodes: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = edge_weights(nodes["negative"], nodes["visual"], "flip", 3).toarray()
+    monkeypatch.setattr("skhegraph.hegraph.graph.CHUNK", 4)  # 6 targets: a full chunk and a part
+    parts = edge_weights(nodes["negative"], nodes["visual"], "flip", 3).toarray()
+    np.testing.assert_allclose(parts, whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_hetero_data_round_trip(nodes: dict[str, np.ndarray], top_k: int | None) -> None:
+    data = to_hetero_data(nodes, top_k)
+    assert data.validate(raise_on_error=True)
+    assert set(data.node_types) == set(nodes)
+    for name, x in nodes.items():
+        assert data[name].x.dtype == torch.float32
+        np.testing.assert_allclose(data[name].x.numpy(), x, rtol=1e-6)
+    edges = build_edges(nodes, top_k)
+    assert set(data.edge_types) == {(source, "to", target) for source, target in edges}
+    for (source, target), R in edges.items():
+        store = data[source, "to", target]
+        assert (store.edge_weight != 0).all()
+        rebuilt = np.zeros((6, 6))
+        from_node, to_node = store.edge_index.numpy()  # PyG: first row source, second target
+        rebuilt[to_node, from_node] = store.edge_weight.numpy()
+        dense = R if top_k is None else R.toarray()
+        np.testing.assert_allclose(rebuilt, dense, atol=1e-6)
+        assert store.edge_weight.numel() == np.count_nonzero(dense)
+
+
+def test_changing_hetero_data_leaves_the_nodes_alone(nodes: dict[str, np.ndarray]) -> None:
+    nodes = {name: x.astype(np.float32) for name, x in nodes.items()}
+    before = {name: x.copy() for name, x in nodes.items()}
+    data = to_hetero_data(nodes)
+    for name in nodes:
+        data[name].x.zero_()
+        np.testing.assert_array_equal(nodes[name], before[name])
