@@ -25,8 +25,8 @@ from skhegraph.clip.images import (
 )
 
 if TYPE_CHECKING:
-    from skhegraph.clip.model import Backbone
     from skhegraph.clip.feature_cache import FeatureStore
+    from skhegraph.clip.model import Backbone
 
 __all__ = ["CLIPFeatures"]
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
+# Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
+_DECODING = 1
+
 # A file that changed so recently may change again within one tick of its time stamps.
 _UNSETTLED_NS = 2 * 10**9
 _MAX_DIGESTS = 2**17
@@ -154,6 +157,13 @@ def decode_image(source: Any) -> Image.Image:
     ) as error:
         raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
     raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+
+
+def decoder_versions() -> str:
+    """Name what decides about the pixels of a decoded file: this module and Pillow."""
+    import PIL
+
+    return f"decoding {_DECODING} Pillow {PIL.__version__}"
 
 
 def image_digest(source: Any) -> bytes:

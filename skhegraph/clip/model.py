@@ -7,19 +7,22 @@ is cheap, and nothing that only needs features or a fitted classifier pays for t
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import pickle
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from importlib.metadata import version
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint
+from skhegraph.clip.images import decoder_versions
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +40,7 @@ for examples that run offline; not for production. Its training data are for res
 """
 
 _TEXT_BATCH = 256
+_PLAIN = (bool, int, float, str, tuple, type(None))
 
 _backbones: dict[tuple[str, str | None, str], Backbone] = {}
 _lock = threading.RLock()
@@ -111,15 +115,22 @@ class Backbone:
         return f"Backbone({self.model_name!r}, {self.pretrained!r}, device={self.device!r})"
 
     def fingerprint(self) -> str:
-        """Digest of what image features depend on: weights, preprocessing, precision."""
+        """Digest of what image features depend on, besides the image.
+
+        Architecture and weights of the image tower, preprocessing, precision, and the versions
+        of what decodes and resizes.
+        """
         import torch
 
         if self._fingerprint is None:
+            tower = self._model.visual
             digest = hashlib.blake2b(f"{self.preprocess} {self.device != 'cpu'}".encode())
-            for name, tensor in sorted(self._model.state_dict().items()):
-                array = tensor.detach().cpu().contiguous()
-                digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
-                digest.update(array.flatten().view(torch.uint8).numpy())
+            digest.update(f"{decoder_versions()} torchvision {version('torchvision')}".encode())
+            digest.update("\n".join(_architecture(tower)).encode())
+            for name, tensor in sorted(tower.state_dict().items()):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                values = tensor.detach().cpu().contiguous().flatten()
+                digest.update(values.view(torch.uint8).numpy())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -374,6 +385,21 @@ def _build(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
             f"model: {error}"
         ) from error
     return model, preprocess, open_clip.get_tokenizer(checkpoint.tokenizer_name)
+
+
+def _architecture(module: torch.nn.Module) -> Iterator[str]:
+    """Describe each part of a network: its class and the settings that its weights do not show.
+
+    Those are plain attributes, such as the number of heads, and functions that act between
+    layers, such as an activation.
+    """
+    for name, part in module.named_modules():
+        yield f"{name}: {type(part).__module__}.{type(part).__qualname__}"
+        for key, value in sorted(vars(part).items()):
+            if isinstance(value, _PLAIN) and key != "training":
+                yield f"{name}.{key} = {value!r}"
+            elif inspect.isroutine(value) or inspect.isclass(value):
+                yield f"{name}.{key} = {value.__module__}.{value.__qualname__}"
 
 
 def _split_transform(preprocess: Any) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -13,15 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from skhegraph import CLIPFeatures, make_hegraph_pipeline
 from skhegraph.clip import images as images_module
-from skhegraph.clip.model import Backbone
-from skhegraph.clip.images import image_digest, known_digest
 from skhegraph.clip.feature_cache import FeatureStore
+from skhegraph.clip.features import CLIPFeatures
+from skhegraph.clip.images import image_digest, known_digest
+from skhegraph.clip.model import Backbone, load_backbone
 
 TINY = "skhegraph-tiny"
 
@@ -119,14 +124,8 @@ def test_grid_search_encodes_every_image_once(
     few = digits.target < 3
     images = np.empty(60, dtype=object)
     images[:] = list(digits.images[few][:60] / 16)
-    pipe = make_hegraph_pipeline(
-        TINY,
-        class_names=["zero", "one", "two"],
-        clip_params={"cache_dir": tmp_path},
-        max_iter=2,
-        random_state=0,
-    )
-    grid = {"clf__visual_to_positive": [0.1, 0.2, 0.3]}
+    pipe = make_pipeline(CLIPFeatures(TINY, cache_dir=tmp_path), LogisticRegression())
+    grid = {"logisticregression__C": [0.1, 1.0, 10.0]}
     search = GridSearchCV(pipe, grid, cv=3, n_jobs=n_jobs, error_score="raise")
     search.fit(images, digits.target[few][:60])
     assert rows_of(tmp_path) == 60
@@ -232,3 +231,71 @@ def test_bound_evicts_the_oldest(tmp_path: Path) -> None:
 def test_namespaces_do_not_mix(tmp_path: Path) -> None:
     one, other = (FeatureStore(tmp_path, name, 4, None) for name in ("one", "other"))
     assert one.key(b"same") != other.key(b"same")
+
+
+SMALL = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+
+
+def small_models(folder: Path, *overrides: dict[str, object]) -> list[str]:
+    """Models of equal weights whose configurations differ."""
+    weights = open_clip.CLIP(**SMALL).state_dict()
+    names = []
+    for i, override in enumerate(overrides):
+        model = folder / f"model{i}"
+        model.mkdir()
+        save_file(weights, model / "open_clip_model.safetensors")
+        config = {"model_cfg": {**SMALL, **override}, "preprocess_cfg": {}}
+        (model / "open_clip_config.json").write_text(json.dumps(config))
+        names.append(f"local-dir:{model}")
+    return names
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param({"quick_gelu": True}, id="activation"),
+        pytest.param({"vision_cfg": {**SMALL["vision_cfg"], "head_width": 32}}, id="heads"),
+    ],
+)
+def test_equal_weights_in_another_architecture_share_no_rows(
+    override: dict[str, object], images: list[np.ndarray], tmp_path: Path
+) -> None:
+    one, other = small_models(tmp_path, {}, override)
+    expected = [CLIPFeatures(name).transform(images) for name in (one, other)]
+    assert np.abs(expected[0] - expected[1]).max() > 1e-4
+    for name, rows in zip((one, other), expected, strict=True):
+        cached = CLIPFeatures(name, cache_dir=tmp_path / "cache").transform(images)
+        np.testing.assert_allclose(cached, rows, atol=1e-6)
+
+
+def test_fingerprint_is_the_same_in_every_process_and_for_equal_models(tmp_path: Path) -> None:
+    one, copy, other = small_models(tmp_path, {}, {}, {"quick_gelu": True})
+    here = [load_backbone(name, device="cpu").fingerprint() for name in (one, copy, other)]
+    assert here[0] == here[1] != here[2]
+    code = f"from skhegraph.clip.model import load_backbone as b; print(b({one!r}).fingerprint())"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == here[0]
+
+
+def test_fingerprint_names_what_decodes_and_resizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import PIL
+
+    def fingerprint() -> str:
+        tiny = load_backbone(TINY, device="cpu")
+        return Backbone(
+            tiny._model,
+            tiny.preprocess,
+            tiny._tokenizer,
+            model_name=TINY,
+            pretrained=None,
+            device="cpu",
+        ).fingerprint()
+
+    before = fingerprint()
+    assert fingerprint() == before
+    monkeypatch.setattr(PIL, "__version__", "99.0")
+    assert fingerprint() != before

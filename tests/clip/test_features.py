@@ -28,10 +28,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
-from skhegraph.clip import model as backbone_module
 from skhegraph.clip import features as features_module
-from skhegraph.clip.model import load_backbone
+from skhegraph.clip import model as backbone_module
 from skhegraph.clip.features import CLIPFeatures, _map_ahead
+from skhegraph.clip.model import load_backbone
 
 
 def tiny(**params) -> CLIPFeatures:
@@ -338,8 +338,9 @@ def test_in_a_pipeline_and_a_column_transformer(paths):
 
 def test_constructing_imports_and_loads_nothing():
     code = (
-        "import sys; from skhegraph.clip.features import CLIPFeatures; from sklearn.base import clone;"
-        "import pickle; e = CLIPFeatures(); clone(e); pickle.loads(pickle.dumps(e)); repr(e);"
+        "import sys, pickle; from sklearn.base import clone;"
+        "from skhegraph.clip.features import CLIPFeatures;"
+        "e = CLIPFeatures(); clone(e); pickle.loads(pickle.dumps(e)); repr(e);"
         "print({'torch', 'open_clip', 'torchvision', 'PIL', 'huggingface_hub'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
