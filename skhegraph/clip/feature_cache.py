@@ -1,9 +1,9 @@
 """On-disk, content-addressed store of image features, kept by SQLite.
 
-The key is a digest of the image's bytes, the model's weights and its preprocessing, so a renamed
+The key is a digest of the image's bytes and of all else that its features depend on, so a renamed
 or copied file is found again and a changed one is not. SQLite gives what a shared cache needs:
-writers take turns, a kill at any moment rolls back what was not committed, and values are plain
-float32 bytes (nothing is unpickled), each with a checksum.
+short transactions that take turns, a kill at any moment rolls back what was not committed, and
+values are plain float32 bytes (nothing is unpickled), each with a checksum.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Seconds to wait for another process that is encoding.
-LOCK_TIMEOUT = 3600.0
+#: Seconds to wait for another process that is writing.
+LOCK_TIMEOUT = 60.0
 #: Keys a statement asks for.
 LOOKUP_CHUNK = 500
 
@@ -37,7 +37,7 @@ class FeatureStore:
     folder : path
         Made if it is missing; holds one file, ``features.sqlite``, and its journal.
     namespace : str
-        What else the features depend on: model, weights, preprocessing, precision.
+        What else the features depend on, such as the fingerprint of the model.
     width : int
         Feature width.
     max_bytes : int or None
@@ -62,19 +62,21 @@ class FeatureStore:
     ) -> Floats:
         """Rows of the keys; those not stored are computed and stored.
 
+        Two writers may compute the same row at the same time: the first one stored counts, and
+        both return it.
+
         Parameters
         ----------
         keys : sequence of bytes
             Distinct keys.
         compute : callable
             Takes the positions of missing keys and returns their rows, shape (n_missing, width);
-            rows that are not finite are not stored. It runs while other writers wait, so no
-            image is encoded twice.
+            rows that are not finite are not stored. It runs outside of any lock.
 
         Returns
         -------
         ndarray of shape (n_keys, width), float32
-            One row a key.
+            One row per key.
 
         Raises
         ------
@@ -83,13 +85,14 @@ class FeatureStore:
         """
         out = np.empty((len(keys), self.width), dtype=np.float32)
         with self._open() as db:
-            if self._look_up(db, keys, range(len(keys)), out):
-                db.execute("BEGIN IMMEDIATE")  # waits for another writer, then looks again
-                missing = self._look_up(db, keys, range(len(keys)), out)
-                if missing:
-                    out[missing] = compute(missing)
-                    done = [i for i in missing if np.isfinite(out[i]).all()]
-                    self._write(db, [(keys[i], out[i]) for i in done])
+            missing = self._look_up(db, keys, range(len(keys)), out)
+        if missing:
+            out[missing] = compute(missing)
+            done = [i for i in missing if np.isfinite(out[i]).all()]
+            with self._open() as db:
+                db.execute("BEGIN IMMEDIATE")
+                still_missing = self._look_up(db, keys, done, out)
+                self._write(db, [(keys[i], out[i]) for i in still_missing])
                 db.execute("COMMIT")
         return out
 

@@ -133,27 +133,54 @@ def test_grid_search_encodes_every_image_once(
         assert sum(encoded) == 60
 
 
-def test_two_processes_share_the_work(tmp_path: Path) -> None:
+def test_two_processes_share_a_store(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from sklearn.datasets import load_digits\n"
-        "from skhegraph import CLIPFeatures\n"
-        "from skhegraph.clip.model import Backbone\n"
-        "n, encode = [0], Backbone.encode_pixels\n"
-        "def count(self, pixels):\n"
-        "    n[0] += len(pixels)\n"
-        "    return encode(self, pixels)\n"
-        "Backbone.encode_pixels = count\n"
-        f"clip = CLIPFeatures('{TINY}', cache_dir={str(tmp_path)!r}, batch_size=8)\n"
-        "clip.transform(list(load_digits().images[:400] / 16))\n"
-        "print(n[0])\n"
+        "from skhegraph.clip.features import CLIPFeatures\n"
+        f"clip = CLIPFeatures('{TINY}', cache_dir={str(tmp_path)!r}, batch_size=int(sys.argv[1]))\n"
+        "np.save(sys.argv[2], clip.transform(list(load_digits().images[:200] / 16)))\n"
     )
+    outputs = [tmp_path / "a.npy", tmp_path / "b.npy"]
     workers = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", code, str(batch_size), str(path)])
+        for batch_size, path in zip((1, 3), outputs, strict=True)
     ]
-    counts = [int(worker.communicate(timeout=120)[0]) for worker in workers]
-    assert sum(counts) == 400
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    first, second = map(np.load, outputs)
+    np.testing.assert_array_equal(first, second)
+    assert rows_of(tmp_path) == 200
+
+
+def test_writers_compute_at_the_same_time(tmp_path: Path) -> None:
+    computing = threading.Barrier(4)
+
+    def store_one(i: int) -> float:
+        store = FeatureStore(tmp_path, "n", 4, None)
+
+        def compute(missing: list[int]) -> np.ndarray:
+            computing.wait(timeout=30)  # passes only when all four are here
+            return np.full((1, 4), i)
+
+        return float(store.get_or_compute([store.key(bytes([i]))], compute)[0, 0])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(store_one, range(4))) == [0, 1, 2, 3]
+    assert rows_of(tmp_path) == 4
+
+
+def test_the_first_row_stored_counts(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, "n", 4, None)
+    keys = [store.key(b"both"), store.key(b"mine")]
+
+    def compute_while_another_stores(missing: list[int]) -> np.ndarray:
+        store.get_or_compute(keys[:1], lambda missing: np.full((1, 4), 1.0))
+        return np.full((len(missing), 4), 2.0)
+
+    out = store.get_or_compute(keys, compute_while_another_stores)
+    assert out[:, 0].tolist() == [1.0, 2.0]
+    again = store.get_or_compute(keys, lambda missing: pytest.fail("all is stored"))
+    np.testing.assert_array_equal(again, out)
 
 
 def test_a_new_store_opened_by_many_at_once(tmp_path: Path) -> None:
@@ -171,28 +198,30 @@ def test_a_new_store_opened_by_many_at_once(tmp_path: Path) -> None:
             assert rows_of(folder) == 8
 
 
-def test_a_killed_writer_leaves_whole_rows_only(images: list[np.ndarray], tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path, "n", 4, None)
-    keys = [store.key(bytes([i])) for i in range(10)]
-    store.get_or_compute(keys[:5], lambda missing: np.ones((len(missing), 4)))
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.02])
+def test_a_killed_writer_leaves_whole_transactions_only(delay: float, tmp_path: Path) -> None:
     code = (
-        "import time, numpy as np\n"
+        "import itertools, numpy as np\n"
         "from skhegraph.clip.feature_cache import FeatureStore\n"
-        f"store = FeatureStore({str(tmp_path)!r}, 'n', 4, None)\n"
-        "def slow(missing):\n"
-        "    print('computing', flush=True)\n"
-        "    time.sleep(60)\n"
-        "keys = [store.key(bytes([i])) for i in range(10)]\n"
-        "store.get_or_compute(keys, slow)\n"
+        f"store = FeatureStore({str(tmp_path)!r}, 'n', 64, None)\n"
+        "for piece in itertools.count():\n"
+        "    keys = [store.key(b'%d %d' % (piece, i)) for i in range(2000)]\n"
+        "    store.get_or_compute(keys, lambda missing: np.full((len(missing), 64), piece))\n"
+        "    print(piece, flush=True)\n"
     )
     worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None and worker.stdout.readline() == "computing\n"
+    assert worker.stdout is not None and worker.stdout.readline() == "0\n"
+    time.sleep(delay)
     os.kill(worker.pid, signal.SIGKILL)
-    worker.communicate()
-    assert rows_of(tmp_path) == 5
+    announced = 1 + len(worker.communicate()[0].splitlines())
+    pieces, torn = divmod(rows_of(tmp_path), 2000)
+    assert torn == 0 and pieces >= announced
+    store = FeatureStore(tmp_path, "n", 64, None)
     started = time.monotonic()
-    out = store.get_or_compute(keys, lambda missing: np.full((len(missing), 4), 2.0))
-    assert out[:, 0].tolist() == [1.0] * 5 + [2.0] * 5
+    for piece in range(pieces + 1):
+        keys = [store.key(b"%d %d" % (piece, i)) for i in range(2000)]
+        rows = store.get_or_compute(keys, lambda missing: np.full((len(missing), 64), -1.0))
+        assert (rows == (piece if piece < pieces else -1)).all()
     assert time.monotonic() - started < 30  # the dead writer's lock is gone
 
 
