@@ -15,13 +15,12 @@ from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_scalar, gen_batches
 
+from skhegraph.clip.digests import image_digest, known_digest
 from skhegraph.clip.images import (
     ImageDecodeError,
     as_image_list,
     decode_image,
     describe_source,
-    image_digest,
-    known_digest,
 )
 
 if TYPE_CHECKING:
@@ -318,8 +317,13 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             for position, reason in reasons.items()
         )
         if self.on_error == "raise":
-            raise ValueError(f"{message}\nRepair or drop them, or set on_error='nan'.")
-        warnings.warn(f"{message}\nTheir rows are NaN.", UserWarning, stacklevel=4)
+            raise ValueError(f"{message}\nCorrect or drop them, or set on_error='nan'.")
+        warnings.warn(
+            f"{message}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
+            "predicts its unknown_label for them.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _identity(item: Any) -> Hashable:

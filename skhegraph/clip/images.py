@@ -7,15 +7,16 @@ anything about CLIP.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import struct
-import time
-from pathlib import Path
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from skhegraph.clip.unreadable import FOLDER, HEIF_PACKAGE, is_heif, why_unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,11 +26,7 @@ __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
 _DECODING = 1
 
-# A file that changed so recently may change again within one tick of its time stamps.
-_UNSETTLED_NS = 2 * 10**9
-_MAX_DIGESTS = 2**17
-_digests: dict[tuple[int, ...], bytes] = {}
-
+_LONG = 300  # characters of a path that an error message shows
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
     "(H, W, channels), or a torch tensor (channels, H, W)"
@@ -67,7 +64,9 @@ def as_image_list(X: Any) -> list[Any]:
     >>> as_image_list(("cat.png", "dog.png"))
     ['cat.png', 'dog.png']
     """
-    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or _is_pil(X) or _is_file(X):
+    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or _is_pil(X) or is_file(X):
+        if isinstance(X, (str, os.PathLike)) and os.path.isdir(X):
+            raise TypeError(f"X={os.fspath(X)!r}: {FOLDER}.")
         raise TypeError(
             f"X must be a list of images, got a single {type(X).__name__}; wrap it in a list: [X]."
         )
@@ -125,38 +124,23 @@ def decode_image(source: Any) -> Image.Image:
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (6, 4), (128, 128, 128))
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        if isinstance(source, (str, os.PathLike)):
-            with Image.open(source) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            with Image.open(io.BytesIO(source)) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
-        if _is_pil(source):
-            return _to_rgb(ImageOps.exif_transpose(source))
-        if _is_tensor(source):
-            return _to_rgb(_from_array(_tensor_to_hwc(source)))
-        if isinstance(source, np.ndarray):
-            return _to_rgb(_from_array(source))
-        if _is_file(source):
-            return decode_image(_read_all(source))
+        return _decode(source)
     except ImageDecodeError:
         raise
-    except FileNotFoundError as error:
-        raise ImageDecodeError("no such file") from error
     # What Pillow's decoders raise on broken data; anything else is a bug and propagates.
     except (
         OSError,
         ValueError,
         SyntaxError,
+        RuntimeError,
         EOFError,
         struct.error,
         Image.DecompressionBombError,
     ) as error:
-        raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
-    raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+        raise ImageDecodeError(why_unreadable(source, error)) from error
 
 
 def decoder_versions() -> str:
@@ -164,70 +148,6 @@ def decoder_versions() -> str:
     import PIL
 
     return f"decoding {_DECODING} Pillow {PIL.__version__}"
-
-
-def image_digest(source: Any) -> bytes:
-    """Digest that tells one image from another: of the file's bytes, or of the decoded pixels.
-
-    Parameters
-    ----------
-    source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
-        As in :func:`decode_image`; files are read, not decoded.
-
-    Returns
-    -------
-    bytes
-        20 bytes, equal for equal images of one kind.
-
-    Raises
-    ------
-    ImageDecodeError
-        If `source` cannot be read.
-    """
-    try:
-        if isinstance(source, (str, os.PathLike)):
-            return _file_digest(os.fspath(source))
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            return _digest(source)
-        if _is_file(source):
-            return _digest(_read_all(source))
-    except (OSError, ValueError) as error:
-        raise ImageDecodeError(f"{type(error).__name__}: {error}") from error
-    image = decode_image(source)
-    return _digest(f"RGB {image.size} ".encode() + image.tobytes())
-
-
-def _digest(content: bytes | bytearray | memoryview) -> bytes:
-    return hashlib.blake2b(content, digest_size=20).digest()
-
-
-def _file_digest(path: str) -> bytes:
-    """Digest of a file, kept under its stamp unless it may change within a tick of the clock."""
-    stamp = _stamp(path)
-    digest = _digests.get(stamp)
-    if digest is None:
-        digest = _digest(Path(path).read_bytes())
-        if time.time_ns() - max(stamp[-2:]) > _UNSETTLED_NS:
-            if len(_digests) >= _MAX_DIGESTS:
-                _digests.clear()
-            _digests[stamp] = digest
-    return digest
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes whenever a file does."""
-    s = os.stat(path)
-    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-
-
-def known_digest(source: Any) -> bytes | None:
-    """Digest of a file that was read before and did not change, without reading; else None."""
-    if not isinstance(source, (str, os.PathLike)):
-        return None
-    try:
-        return _digests.get(_stamp(os.fspath(source)))
-    except (OSError, ValueError):  # image_digest says why
-        return None
 
 
 def describe_source(source: Any) -> str:
@@ -250,7 +170,8 @@ def describe_source(source: Any) -> str:
     '<bytes, 3 long>'
     """
     if isinstance(source, (str, os.PathLike)):
-        return os.fsdecode(source)
+        path = os.fsdecode(source)
+        return path if len(path) <= _LONG else f"{path[:_LONG]}... ({len(path)} characters)"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"<{type(source).__name__}, {len(source)} long>"
     name = getattr(source, "filename", None) or getattr(source, "name", None)
@@ -275,8 +196,43 @@ def _is_tensor(value: Any) -> bool:
     )
 
 
-def _is_file(value: Any) -> bool:
+def is_file(value: Any) -> bool:
+    """Tell an open file."""
     return hasattr(value, "read")
+
+
+def _decode(source: Any) -> Image.Image:
+    from PIL import ImageOps
+
+    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        with _open(source) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    if _is_pil(source):
+        return _to_rgb(ImageOps.exif_transpose(source))
+    if _is_tensor(source):
+        return _to_rgb(_from_array(_tensor_to_hwc(source)))
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_from_array(source))
+    if is_file(source):
+        return decode_image(read_all(source))
+    raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+
+
+def _open(source: Any) -> Image.Image:
+    """Open a path or bytes; a HEIF image with the package for it, where that is installed."""
+    from PIL import Image, UnidentifiedImageError
+
+    def open_() -> Image.Image:
+        is_path = isinstance(source, (str, os.PathLike))
+        return Image.open(source if is_path else io.BytesIO(source))
+
+    try:
+        return open_()
+    except UnidentifiedImageError:
+        if not is_heif(source) or find_spec(HEIF_PACKAGE) is None:
+            raise
+    import_module(HEIF_PACKAGE).register_heif_opener()
+    return open_()
 
 
 def _only_column(frame: Any) -> list[Any]:
@@ -310,7 +266,8 @@ def _split_array(X: Any) -> list[Any]:
     )
 
 
-def _read_all(file: Any) -> bytes:
+def read_all(file: Any) -> bytes:
+    """Read an open binary file from its current position, which is restored."""
     position = file.tell() if hasattr(file, "seekable") and file.seekable() else None
     data = file.read()
     if position is not None:
@@ -361,14 +318,20 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):
             raise ImageDecodeError(
-                f"float images run from 0 to 1, got values from {low:g} to {high:g}; scale "
-                "them, or convert values from 0 to 255 with .astype('uint8')"
+                f"float images run from 0 to 1, got values from {low:g} to {high:g}; "
+                + _range_advice(low, high)
             )
         return _round(array.astype(np.float32) * 255)
     raise ImageDecodeError(
         f"array images are uint8, uint16, bool or float in [0, 1], got {array.dtype}; convert "
         "values from 0 to 255 with .astype('uint8')"
     )
+
+
+def _range_advice(low: float, high: float) -> str:
+    if low < 0 and max(-low, high) < 10:
+        return "it looks normalised (mean/std): pass the image before normalisation"
+    return "scale them, or convert values from 0 to 255 with .astype('uint8')"
 
 
 def _round(values: np.ndarray) -> np.ndarray:

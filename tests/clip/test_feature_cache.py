@@ -22,10 +22,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skhegraph.clip import images as images_module
+from skhegraph.clip import digests
+from skhegraph.clip.digests import image_digest, known_digest
 from skhegraph.clip.feature_cache import FeatureStore
 from skhegraph.clip.features import CLIPFeatures
-from skhegraph.clip.images import image_digest, known_digest
 from skhegraph.clip.model import Backbone, load_backbone
 
 TINY = "skhegraph-tiny"
@@ -90,7 +90,7 @@ def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert fresh[0] == fresh[1] == image_digest(b"first")
     assert len(reads) == 2  # it might change within a tick of the clock
     assert known_digest(path) is None
-    monkeypatch.setattr(images_module, "_UNSETTLED_NS", 0)
+    monkeypatch.setattr(digests, "_UNSETTLED_NS", 0)
     assert image_digest(path) == image_digest(str(path)) == fresh[0]
     assert len(reads) == 3
     assert known_digest(path) == fresh[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import pickle
+import struct
 import subprocess
 import sys
 import threading
@@ -154,6 +155,26 @@ def test_on_error_nan_keeps_the_row_count(broken, expected, batch_size):
     assert np.isnan(X[[1, 3, 4, 5]]).all() and X.dtype == np.float32
     with pytest.warns(UserWarning, match="1 of 1"):
         assert np.isnan(tiny(on_error="nan").transform([None])).all()
+
+
+def test_one_unsupported_file_does_not_end_a_batch(paths, expected, tmp_path):
+    unsupported = tmp_path / "texture.dds"
+    header = [124, 0x1007, 4, 4, 16, 0, 0, *[0] * 11, 32, 2, 0, 8, *[0] * 9]
+    unsupported.write_bytes(b"DDS " + struct.pack("<31I", *header))
+    X = [paths[0], unsupported, paths[1]]
+    with pytest.raises(ValueError, match=r"(?s)1 of 3 .*\[1\] .*texture.dds: NotImplementedError"):
+        tiny().transform(X)
+    for params in ({}, {"cache_dir": tmp_path / "cache"}):
+        with pytest.warns(UserWarning) as caught:
+            out = tiny(on_error="nan", **params).transform(X)
+        assert len(caught) == 1
+        text = str(caught[0].message)
+        assert "texture.dds" in text and text.endswith(
+            "Their rows are NaN: HeGraphClassifier leaves them out of fit, and predicts its "
+            "unknown_label for them."
+        )
+        np.testing.assert_allclose(out[[0, 2]], expected[:2], atol=1e-5)
+        assert np.isnan(out[1]).all()
 
 
 def test_interrupts_and_bugs_propagate():
