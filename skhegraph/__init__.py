@@ -8,18 +8,18 @@ from typing import Any
 from skhegraph._version import __version__
 
 _PUBLIC = {
-    "PAPER_SETTINGS": "hegraph.classifier",
     "CLIPFeatures": "clip.features",
     "FewShotSplit": "model_selection",
+    "HeGraphAdapterClassifier": "hegraph.adapter",
     "HeGraphClassifier": "hegraph.classifier",
     "ZeroShotCLIPClassifier": "zero_shot",
     "make_hegraph_pipeline": "pipeline",
 }
 
 __all__ = [
-    "PAPER_SETTINGS",
     "CLIPFeatures",
     "FewShotSplit",
+    "HeGraphAdapterClassifier",
     "HeGraphClassifier",
     "ZeroShotCLIPClassifier",
     "__version__",

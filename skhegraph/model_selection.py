@@ -11,7 +11,7 @@ from sklearn.model_selection import BaseShuffleSplit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from skhegraph.base import Ints
+from skhegraph.support import Ints
 
 
 class FewShotSplit(BaseShuffleSplit):
@@ -20,7 +20,7 @@ class FewShotSplit(BaseShuffleSplit):
     Parameters
     ----------
     n_shots : int, default=16
-        Training samples a class.
+        Training samples per class.
     n_splits : int, default=5
         Number of independent draws.
     random_state : int, RandomState instance or None, default=None

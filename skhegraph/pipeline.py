@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
 from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-from skhegraph.hegraph.classifier import HeGraphClassifier
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.hegraph.classifier import HeGraphClassifier
 
 
 def make_hegraph_pipeline(
     model_name: str = "ViT-B-32",
     pretrained: str | None = "laion2b_s34b_b79k",
     *,
-    device: str = "auto",
-    clip_params: Mapping[str, Any] | None = None,
     memory: Any = None,
-    **classifier_params: Any,
+    **params: Any,
 ) -> Pipeline:
     """Build the two-step pipeline from images to classes with one CLIP for both steps.
 
@@ -28,19 +26,21 @@ def make_hegraph_pipeline(
         CLIP of both steps, named as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
-    device : str, default="auto"
-        Device of both steps.
-    clip_params : mapping or None, default=None
-        Further parameters of :class:`CLIPFeatures`, e.g. ``{"batch_size": 256}``.
     memory : str, object with the joblib.Memory interface, or None, default=None
         Cache of the fitted transformer, see :class:`sklearn.pipeline.Pipeline`.
-    **classifier_params
-        Parameters of :class:`HeGraphClassifier`.
+    **params
+        Parameters of :class:`CLIPFeatures` or :class:`HeGraphClassifier`; each goes to the step
+        that has it, and to both where both have it (`device`, `verbose`).
 
     Returns
     -------
     sklearn.pipeline.Pipeline
         Steps ``"clip"`` and ``"clf"``.
+
+    Raises
+    ------
+    TypeError
+        If neither step has a parameter; the message names the nearest.
 
     Examples
     --------
@@ -53,6 +53,17 @@ def make_hegraph_pipeline(
     >>> pipe.fit([images[i] for i in few], digits.target[few]).named_steps["clf"].classes_
     array([0, 1, 2])
     """
-    clip = CLIPFeatures(model_name, pretrained, device=device, **(clip_params or {}))
-    clf = HeGraphClassifier(model_name, pretrained, device=device, **classifier_params)
+    clip = CLIPFeatures(model_name, pretrained)
+    clf = HeGraphClassifier(model_name, pretrained)
+    known = {**clip.get_params(), **clf.get_params()}
+    for name in params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(sorted(known))}"
+            raise TypeError(
+                f"make_hegraph_pipeline() got {name}={params[name]!r}, which neither CLIPFeatures "
+                f"nor HeGraphClassifier has ({hint})."
+            )
+    for step in (clip, clf):
+        step.set_params(**{name: params[name] for name in params if name in step.get_params()})
     return Pipeline([("clip", clip), ("clf", clf)], memory=memory)

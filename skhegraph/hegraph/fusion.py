@@ -1,4 +1,4 @@
-"""How far each branch can be trusted: two scalars estimated from the support set alone.
+"""How much each branch counts: two scalars estimated from the support set alone.
 
 The fused logits are `a T + b G` with text logits `T` and visual logits `G`. Data sets differ
 widely in how much the text tells (zero-shot accuracy of 50 % or of chance level), so `a` and `b`
@@ -7,13 +7,27 @@ are maximum a posteriori estimates under the log-loss of held-out rows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 
-from skhegraph.base import Floats, Ints, log_softmax
+from skhegraph.descent import balanced_order
+from skhegraph.hegraph.visual import HeldOutDiscriminant, Linear
+from skhegraph.support import Floats, Ints, Support
 
+#: Candidates for the shrinkage of the discriminant; 1 is the prior's mode and the 1-shot value.
+SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+#: `p` in the penalty `p log(shrinkage)^2` on the held-out loss: nats against a factor of e.
+SHRINKAGE_PRIOR = 0.05
+#: Logits that are enough to estimate two scalars.
+LOGITS_FOR_FUSION = 250_000
+#: `q` and `t` in the prior median of `b`, `shots^q / (1 + t I)` over the wrong-class logit spread,
+#: with `I` the information of the text in nats.
+SHOTS_POWER = 1 / 3
+TEXT_FIRST = 2.0
 #: Strength of the log-normal priors, in nats at one standard deviation.
 PRIOR_STRENGTH = 2.0
 #: Standard deviation of log a below 0 and above: CLIP's own scale may be far too sure of a data
@@ -25,7 +39,7 @@ VISUAL_WIDTH = 0.7
 BOUNDS = ((-8.0, 3.0), (-8.0, 3.0))
 
 
-class Trust(NamedTuple):
+class FusionWeights(NamedTuple):
     """Fusion weights and the penalised held-out loss (summed, nats) they reach."""
 
     text: float
@@ -33,7 +47,7 @@ class Trust(NamedTuple):
     loss: float
 
 
-def impostor_spread(logits: Floats, y: Ints) -> float:
+def wrong_class_spread(logits: Floats, y: Ints) -> float:
     """Standard deviation of each row's logits of the wrong classes about their mean.
 
     It is the natural unit of the visual logits: it needs no genuine pair, so it can be measured
@@ -47,7 +61,7 @@ def impostor_spread(logits: Floats, y: Ints) -> float:
     return max(float((rest - rest.mean(axis=1, keepdims=True)).std()), 1e-12)
 
 
-def fit_trust(
+def fit_fusion_weights(
     text: Floats,
     visual: Floats | None,
     y: Ints,
@@ -56,7 +70,7 @@ def fit_trust(
     text_start: float | None = None,
     *,
     keep_text: bool = False,
-) -> Trust:
+) -> FusionWeights:
     """Estimate the fusion weights `a` and `b` on held-out logits.
 
     Parameters
@@ -76,7 +90,7 @@ def fit_trust(
 
     Returns
     -------
-    Trust
+    FusionWeights
         Weights; `visual` is 0 where only the text was given.
     """
     branches = [text] if visual is None else [text, visual]
@@ -110,11 +124,112 @@ def fit_trust(
     fits = [minimize(objective, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
     best = min(fits, key=lambda fit: fit.fun)
     scales = [*np.exp(best.x), 0.0]
-    return Trust(float(scales[0]), float(scales[1]), float(best.fun))
+    return FusionWeights(float(scales[0]), float(scales[1]), float(best.fun))
 
 
 def information_gain(text: Floats, scale: float, y: Ints, sample_weight: Floats) -> float:
     """Nats a row that the scaled text logits tell about the class, beyond a uniform guess."""
-    log_p = log_softmax(scale * text)[np.arange(len(y)), y]
+    log_p = log_softmax(scale * text, axis=1)[np.arange(len(y)), y]
     mean = float(sample_weight @ log_p / sample_weight.sum())
     return max(0.0, float(np.log(text.shape[1])) + mean)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The two branches before the graph adapts them, as the support set estimates them.
+
+    Attributes
+    ----------
+    weights : FusionWeights
+        `a` and `b` of `a T + b G`.
+    information : float
+        Nats per row that zero-shot text tells about the class.
+    shrinkage : float
+        Covariance shrinkage of the discriminant.
+    visual : Linear
+        The discriminant of all rows, before `b`.
+    held_out : ndarray of shape (n_samples, n_classes), float32
+        Its logits `G` of the support rows, each from rows of other folds.
+    """
+
+    weights: FusionWeights
+    information: float
+    shrinkage: float
+    visual: Linear
+    held_out: Floats
+
+
+def fit_branches(
+    support: Support,
+    text: Floats,
+    loss_weight: Floats,
+    rng: np.random.RandomState,
+    text_weight: float | None = None,
+) -> Branches:
+    """Choose shrinkage and fusion weights by the log-loss of held-out rows.
+
+    Rows that are the only one of their class are never held out: their visual logits are zero
+    and they do not count. At one shot per class no row can be held out: the prior decides.
+
+    Parameters
+    ----------
+    support : Support
+        Support set.
+    text : ndarray of shape (n_samples, n_classes)
+        Zero-shot logits of the support rows (leave-one-out where the text is made of them).
+    loss_weight : ndarray of shape (n_samples,)
+        Weight of each row in the log-loss.
+    rng : RandomState
+        Shuffles folds and calibration rows.
+    text_weight : float or None, default=None
+        A given `a`; None estimates it.
+    """
+    discriminant = HeldOutDiscriminant(support, rng)
+    y, rows = support.y, calibration_rows(support, rng)
+    alone = fit_fusion_weights(text[rows], None, y[rows], loss_weight[rows])
+    information = information_gain(text[rows], alone.text, y[rows], loss_weight[rows])
+    prior = shots_per_class(support) ** SHOTS_POWER / (1.0 + TEXT_FIRST * information)
+    start = alone.text
+    if text_weight is not None:  # the user's weight is part of the logits, and stays
+        text, start = text * text_weight, 1.0
+
+    candidates: list[tuple[float, float, FusionWeights]] = []
+    held = rows[discriminant.folds[rows] >= 0]
+    for shrinkage in SHRINKAGES if len(held) else ():
+        logits = discriminant.logits(shrinkage, held)
+        scale = prior / wrong_class_spread(logits, y[held])
+        weights = fit_fusion_weights(
+            text[held],
+            logits,
+            y[held],
+            loss_weight[held],
+            scale,
+            start,
+            keep_text=text_weight is not None,
+        )
+        loss = weights.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
+        candidates.append((loss, shrinkage, weights))
+    if candidates:
+        _, shrinkage, weights = min(candidates, key=lambda candidate: candidate[0])
+    else:
+        shrinkage = 1.0
+        logits = discriminant.whole.at(shrinkage)(support.X[rows])
+        scale = prior / wrong_class_spread(logits, y[rows])
+        weights = FusionWeights(start, scale, np.nan)
+    if text_weight is not None:
+        weights = weights._replace(text=text_weight)
+    held_out = discriminant.logits(shrinkage, np.arange(len(y))).astype(np.float32)
+    return Branches(weights, information, shrinkage, discriminant.whole.at(shrinkage), held_out)
+
+
+def calibration_rows(support: Support, rng: np.random.RandomState) -> Ints:
+    """Rows on which two scalars are estimated: all, or a draw that is balanced over classes."""
+    n_rows = max(support.n_classes, LOGITS_FOR_FUSION // support.n_classes)
+    if n_rows >= len(support.y):
+        return np.arange(len(support.y))
+    return np.sort(balanced_order(support.y, rng)[:n_rows])
+
+
+def shots_per_class(support: Support) -> float:
+    """Harmonic mean of the shots: classes with few rows say how far the estimates can be sure."""
+    return float(1.0 / np.mean(1.0 / support.shots))

@@ -1,27 +1,23 @@
-"""Nodes and edges of the heterogeneous graph (method, sections 1 and 2).
+"""Nodes and edges of the heterogeneous graph, as torch_geometric `HeteroData`.
 
-Three node types, one node of each a class: `positive` (P) and `negative` (N) text nodes and
+Three node types, one node of each per class: `positive` (P) and `negative` (N) text nodes and
 `visual` (V) nodes. Six directed relations join them; their weights are cosine similarities of the
 initial node features, computed once and never updated.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import numpy as np
-from scipy.sparse import csr_array
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.utils import dense_to_sparse, to_edge_index, to_torch_coo_tensor
 
-from skhegraph.base import Floats, unit_rows
-from skhegraph.hegraph.reuse import reused
+from skhegraph.support import Floats, unit_rows
 
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
-
-
-Edges: TypeAlias = Floats | csr_array
-#: Targets whose edges are scored at a time with `top_k`.
-CHUNK = 1024
+#: Targets whose edges are scored at a time with `top_k`: bounds the memory.
+TARGETS_PER_CHUNK = 1024
 
 
 class Relation(NamedTuple):
@@ -30,6 +26,11 @@ class Relation(NamedTuple):
     source: str
     target: str
     diagonal: str  # "keep": r_ii, "flip": -r_ii (polarity edges), "drop": 0 (no self edge)
+
+    @property
+    def edge_type(self) -> tuple[str, str, str]:
+        """Key in `HeteroData`."""
+        return (self.source, "to", self.target)
 
 
 # In the order of the messages: N first, then P (which sees the new N), then V.
@@ -43,19 +44,8 @@ RELATIONS = (
 )
 
 
-class PathWeights(NamedTuple):
-    """Fixed weight of each relation, named by source and target (Eq. 1-6)."""
-
-    positive_to_negative: float = 0.5  # b_pn
-    visual_to_negative: float = 0.5  # b_vn
-    positive_to_positive: float = 0.06  # a_pp
-    visual_to_positive: float = 0.24  # a_vp
-    negative_to_positive: float = 0.2  # a_np
-    visual_to_visual: float = 0.5  # g
-
-
-def edge_weights(target: Floats, source: Floats, diagonal: str, top_k: int | None = None) -> Edges:
-    """Cosine edge weights `r_ij` from source node j to target node i (method, section 2).
+def edge_weights(target: Floats, source: Floats, diagonal: str, top_k: int | None = None) -> Tensor:
+    """Cosine edge weights `r_ij` from source node j to target node i.
 
     Parameters
     ----------
@@ -68,70 +58,29 @@ def edge_weights(target: Floats, source: Floats, diagonal: str, top_k: int | Non
 
     Returns
     -------
-    ndarray or scipy.sparse.csr_array of shape (n_classes, n_classes)
+    Tensor of shape (n_classes, n_classes), float64
         Rows are targets; sparse with `top_k`.
     """
-    target, source = unit_rows(target), unit_rows(source)
+    unit_target, unit_source = torch.tensor(unit_rows(target)), torch.tensor(unit_rows(source))
     sign = {"keep": 1.0, "flip": -1.0, "drop": 0.0}[diagonal]
     if top_k is None:
-        R = target @ source.T
-        np.fill_diagonal(R, sign * R.diagonal())
+        R = unit_target @ unit_source.T
+        R.diagonal().mul_(sign)
         return R
-    n, weights, columns = len(target), [], []
-    for start in range(0, n, CHUNK):
-        R = target[start : start + CHUNK] @ source.T
-        own = np.arange(len(R))
-        R[own, start + own] *= sign
-        strongest = np.argpartition(np.abs(R), n - top_k, axis=1)[:, n - top_k :]
-        weights.append(np.take_along_axis(R, strongest, axis=1).ravel())
+    weights, columns = [], []
+    for first in range(0, len(unit_target), TARGETS_PER_CHUNK):
+        R = unit_target[first : first + TARGETS_PER_CHUNK] @ unit_source.T
+        R.diagonal(first).mul_(sign)
+        strongest = R.abs().topk(top_k, dim=1).indices
+        weights.append(R.gather(1, strongest).ravel())
         columns.append(strongest.ravel())
-    parts = np.concatenate(weights), np.concatenate(columns), np.arange(n + 1) * top_k
-    return csr_array(parts, shape=(n, n))
+    rows = torch.arange(len(unit_target)).repeat_interleave(top_k)
+    index = torch.stack([rows, torch.cat(columns)])
+    return to_torch_coo_tensor(index, torch.cat(weights), size=len(unit_target))
 
 
-def normalise(R: Edges) -> tuple[Edges, Floats]:
-    """Symmetric degree normalisation with a self-loop (method, section 3).
-
-    Parameters
-    ----------
-    R : ndarray or sparse array of shape (n_classes, n_classes)
-        Edge weights, rows are targets.
-
-    Returns
-    -------
-    ndarray or sparse array of shape (n_classes, n_classes)
-        `r_ij / sqrt((d_i + 1) (e_j + 1))` with row degree `d` and column degree `e` of |r|.
-    ndarray of shape (n_classes, 1)
-        Self weight `1 / (d_i + 1)`.
-    """
-    d: Floats = np.asarray(abs(R).sum(axis=1)).reshape(-1, 1)
-    e: Floats = np.asarray(abs(R).sum(axis=0)).reshape(1, -1)
-    scaled: Any = R * (1 / np.sqrt(d + 1)) * (1 / np.sqrt(e + 1))
-    return (scaled if isinstance(R, np.ndarray) else csr_array(scaled)), 1 / (d + 1)
-
-
-def build_edges(nodes: dict[str, Floats], top_k: int | None = None) -> dict[tuple[str, str], Edges]:
-    """Edge weights of all six relations, keyed by (source, target)."""
-    return {
-        (r.source, r.target): edge_weights(nodes[r.target], nodes[r.source], r.diagonal, top_k)
-        for r in RELATIONS
-    }
-
-
-@reused
-def normalised_edges(
-    nodes: dict[str, Floats], top_k: int | None
-) -> dict[tuple[str, str], tuple[Edges, Floats]]:
-    """Normalised edge weights and self weights of all six relations, single precision."""
-    edges = {key: normalise(R) for key, R in build_edges(nodes, top_k).items()}
-    return {
-        key: (weights.astype(np.float32), self_weight.astype(np.float32))
-        for key, (weights, self_weight) in edges.items()
-    }
-
-
-def to_hetero_data(nodes: dict[str, Floats], top_k: int | None = None) -> HeteroData:
-    """Graph as torch_geometric data: node features `x`, `edge_index` and `edge_weight`.
+def build_graph(nodes: dict[str, Floats], top_k: int | None = None) -> HeteroData:
+    """Build the graph that the network reads.
 
     Parameters
     ----------
@@ -143,18 +92,53 @@ def to_hetero_data(nodes: dict[str, Floats], top_k: int | None = None) -> Hetero
     Returns
     -------
     torch_geometric.data.HeteroData
-        Edge types are (source, "to", target); zero weights are no edges.
+        Node features `x`, and for each relation the matrix `adj` of edge weights, rows targets
+        (dense, or sparse with `top_k`), in single precision.
     """
-    import torch
-    from torch_geometric.data import HeteroData
-
-    data: Any = HeteroData()
+    graph: Any = HeteroData()
     for name, x in nodes.items():
-        data[name].x = torch.tensor(x, dtype=torch.float32)  # a copy
-    for (source, target), R in build_edges(nodes, top_k).items():
-        edges = csr_array(R).tocoo()
-        edges.eliminate_zeros()
-        store = data[source, "to", target]
-        store.edge_index = torch.as_tensor(np.stack([edges.col, edges.row]), dtype=torch.long)
-        store.edge_weight = torch.tensor(edges.data, dtype=torch.float32)
-    return data
+        graph[name].x = torch.tensor(x, dtype=torch.float32)  # a copy
+    for relation in RELATIONS:
+        source, target, diagonal = relation
+        R = edge_weights(nodes[target], nodes[source], diagonal, top_k)
+        graph[relation.edge_type].adj = R.to(torch.float32)
+    return graph
+
+
+def with_edge_lists(graph: HeteroData) -> HeteroData:
+    """Return the graph in PyG's usual form, `edge_index` and `edge_weight` in place of `adj`.
+
+    `edge_index` runs from source (row 0) to target (row 1); weights of zero are no edges.
+    """
+    listed: Any = HeteroData()
+    for name in graph.node_types:
+        listed[name].x = graph[name].x.clone()
+    for edge_type in graph.edge_types:
+        adj = graph[edge_type].adj
+        index, weight = to_edge_index(adj) if adj.is_sparse else dense_to_sparse(adj)
+        kept = weight != 0
+        listed[edge_type].edge_index = index[:, kept].flip(0)  # adj has targets as rows
+        listed[edge_type].edge_weight = weight[kept]
+    return listed
+
+
+def normalise(R: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric degree normalisation with a self-loop.
+
+    Parameters
+    ----------
+    R : Tensor of shape (n_classes, n_classes)
+        Edge weights, rows are targets; dense or sparse.
+
+    Returns
+    -------
+    Tensor of shape (n_classes, n_classes)
+        `r_ij / sqrt((d_i + 1) (e_j + 1))` with row degree `d` and column degree `e` of |r|.
+    Tensor of shape (n_classes, 1)
+        Self weight `1 / (d_i + 1)`.
+    """
+    size, magnitude = R.abs(), torch.sum
+    d, e = magnitude(size, dim=1, keepdim=True), magnitude(size, dim=0, keepdim=True)
+    if R.is_sparse:
+        d, e = d.to_dense(), e.to_dense()
+    return R * (d + 1).rsqrt() * (e + 1).rsqrt(), 1 / (d + 1)

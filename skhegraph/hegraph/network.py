@@ -1,50 +1,64 @@
-"""The heterogeneous graph network (method, section 3), a torch module without scikit-learn."""
+"""The heterogeneous graph network, a torch module without scikit-learn."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
 
-from skhegraph.base import Floats
-from skhegraph.hegraph.graph import Edges, PathWeights, normalised_edges
+from skhegraph.hegraph.graph import RELATIONS, normalise
+from skhegraph.support import Floats
+
+
+class PathWeights(NamedTuple):
+    """Fixed weight of each relation, named by source and target (Eq. 1-6)."""
+
+    positive_to_negative: float  # b_pn
+    visual_to_negative: float  # b_vn
+    positive_to_positive: float  # a_pp
+    visual_to_positive: float  # a_vp
+    negative_to_positive: float  # a_np
+    visual_to_visual: float = 0.0  # g
 
 
 class HeteroGraphNetwork(nn.Module):
     """One pass of messages over the graph: N first, then P (which sees the new N), then V.
 
+    A message to target node i from source type s with edge weights r is
+
+        m_i = tanh(W_t (x_i / (d_i + 1) + sum_j r_ij / sqrt((d_i + 1) (e_j + 1)) y_j))
+
+    with one matrix `W_t` per target type.
+
     Parameters
     ----------
-    nodes : dict of ndarray of shape (n_classes, n_features)
-        Initial ``"positive"``, ``"negative"`` and ``"visual"`` node features.
+    graph : HeteroData
+        From :func:`skhegraph.hegraph.graph.build_graph`.
     paths : PathWeights
         Path weights; a relation of weight 0 is left out.
-    top_k : int or None
-        Sparse edges, see :func:`skhegraph.hegraph.graph.edge_weights`.
     initial : tuple of ndarray of shape (n_features, n_features)
-        Initial `W_n, W_p, W_v`, one matrix a target type.
+        Initial `W_n, W_p, W_v`.
     device : str
         torch device.
     """
 
     def __init__(
         self,
-        nodes: dict[str, Floats],
+        graph: HeteroData,
         paths: PathWeights,
-        *,
-        top_k: int | None,
         initial: tuple[Floats, Floats, Floats],
         device: str,
     ) -> None:
         super().__init__()
         self.paths = paths
-        self.nodes = {
-            k: torch.as_tensor(x, dtype=torch.float32, device=device) for k, x in nodes.items()
-        }
-        self.edges = {}
-        for key, (weights, self_weight) in normalised_edges(nodes, top_k).items():
-            self_column = torch.as_tensor(self_weight, device=device)
-            self.edges[key] = _to_torch(weights, device), self_column
+        self.nodes = {name: graph[name].x.to(device) for name in graph.node_types}
+        self.edges: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+        for relation in RELATIONS:
+            weights, self_weight = normalise(graph[relation.edge_type].adj)
+            edges = weights.to(device), self_weight.to(device)
+            self.edges[relation.source, relation.target] = edges
         # What only depends on the initial nodes is gathered once: W acts on it linearly.
         self.gathered = {
             (source, target): self.gather(source, target, self.nodes[source])
@@ -55,7 +69,7 @@ class HeteroGraphNetwork(nn.Module):
         self.W_n, self.W_p, self.W_v = (nn.Parameter(W) for W in tensors)
 
     def gather(self, source: str, target: str, y: Tensor) -> Tensor:
-        """Input of a message (section 3): `x_i / (d_i+1) + sum_j r_ij / sqrt(..) y_j`."""
+        """What a message passes through W: `x_i / (d_i+1) + sum_j r_ij / sqrt(..) y_j`."""
         R, self_weight = self.edges[source, target]
         return self_weight * self.nodes[target] + R @ y
 
@@ -96,15 +110,9 @@ class HeteroGraphNetwork(nn.Module):
         R, _ = self.edges["visual", "visual"]
         return self.paths.visual_to_visual * torch.tanh(R @ (self.nodes["visual"] @ self.W_v.T))
 
-
-def _to_torch(R: Edges, device: str) -> Tensor:
-    """Dense or sparse edge matrix on the device."""
-    if isinstance(R, np.ndarray):
-        return torch.as_tensor(R, dtype=torch.float32, device=device)
-    coo = R.tocoo()
-    index = torch.as_tensor(np.stack([coo.row, coo.col]), dtype=torch.long)
-    values = torch.as_tensor(coo.data, dtype=torch.float32)
-    sparse = torch.sparse_coo_tensor(
-        index, values, coo.shape, device=device, check_invariants=False
-    )
-    return sparse.coalesce()
+    def adapted(self, negative_to_positive: float | None = None) -> tuple[Floats, Floats, Floats]:
+        """Adapted nodes `P'` and `N'` and shift `g B`, as NumPy arrays in double precision."""
+        with torch.no_grad():
+            parts = self.positives(negative_to_positive), self.negatives(), self.visual_shift()
+        P, N, shift = (part.cpu().double().numpy() for part in parts)
+        return P, N, shift

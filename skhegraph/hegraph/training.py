@@ -1,311 +1,232 @@
-"""Loss, optimiser and stopping of the graph network (method, section 4), full batch."""
+"""Training of the graph network on the fused log-loss of the support set."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
+from torch_geometric.data import HeteroData
 
-from skhegraph.base import Floats, Ints, Support, class_means
+from skhegraph.descent import (
+    balanced_order,
+    cosine_rates,
+    descend,
+    in_turns,
+    shuffled_batches,
+)
+from skhegraph.hegraph.logits import cache_logits, text_logits
 from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
+from skhegraph.support import Floats, Support
 
-#: Steps over which the loss must change by less than `tol` for training to stop.
-N_ITER_NO_CHANGE = 10
-#: Logits a step at most: a larger support takes turns, every k-th row a step.
+#: Logits per step at most: the rows of a larger support take turns.
 LOGITS_PER_STEP = 1_000_000
+#: Learning rate times the feature width: a step of AdamW on every entry of a matrix then moves a
+#: node equally far at every width.
+NODE_STEP = 0.25
+#: Weight decay of the matrices, torch's default for AdamW.
+WEIGHT_DECAY = 0.01
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Support rows as tensors, and what is known of them without the row itself.
+def own_node_shift(support: Support) -> Floats:
+    """What a row's absence changes in the node of its own class, where that is the class mean.
 
-    Attributes
-    ----------
-    X : Tensor of shape (n_samples, n_features)
-        Unit rows.
-    y : Tensor of shape (n_samples,)
-        Class indices.
-    weight : Tensor of shape (n_samples,)
-        Weights that sum to one; zero leaves a row out.
-    own_shift : Tensor of shape (n_samples, n_features) or None
-        What a row's absence changes in the positive node of its own class; None where the text
-        does not depend on the support.
-    offset : Tensor of shape (n_samples, n_classes) or None
-        Held-out visual logits, already scaled by their trust; only the fused loss needs them.
+    Leave-one-out mean: `m_{c,-i} = m_c - w_i (x_i - m_c) / (W_c - w_i)`. The node is the mean
+    scaled to unit length, and so is the shift. The only row of a class gets no shift.
     """
-
-    X: Tensor
-    y: Tensor
-    weight: Tensor
-    own_shift: Tensor | None
-    offset: Tensor | None
-
-    @classmethod
-    def from_arrays(
-        cls,
-        X: Floats,
-        y: Ints,
-        weight: Floats,
-        own_shift: Floats | None,
-        offset: Floats | None,
-        device: str,
-    ) -> Batch:
-        """Copy arrays to float32 tensors on the device."""
-
-        def tensor(a: Floats) -> Tensor:
-            return torch.as_tensor(a, dtype=torch.float32, device=device)
-
-        return cls(
-            tensor(X),
-            torch.as_tensor(y, dtype=torch.long, device=device),
-            tensor(weight / weight.sum()),
-            None if own_shift is None else tensor(own_shift),
-            None if offset is None else tensor(offset),
-        )
-
-    def part(self, step: int, n_classes: int) -> Batch:
-        """Rows of a step: all of them, or every k-th where all would be too many logits."""
-        k = math.ceil(len(self.y) * n_classes / LOGITS_PER_STEP)
-        if k <= 1:
-            return self
-        turn = slice(step % k, None, k)
-        shift, offset = (None if t is None else t[turn] for t in (self.own_shift, self.offset))
-        weight = self.weight[turn] / self.weight[turn].sum().clamp(min=1e-12)
-        return Batch(self.X[turn], self.y[turn], weight, shift, offset)
+    y, weight, means = support.y, support.sample_weight, support.visual
+    rest = support.shots[y] - weight
+    share = np.divide(weight, rest, out=np.zeros_like(rest), where=rest > 1e-12)
+    shift = -share[:, None] * (support.X - means[y])
+    return shift / np.maximum(np.linalg.norm(means, axis=1), 1e-12)[y][:, None]
 
 
-def text_logits(batch: Batch, P: Tensor) -> Tensor:
-    """Eq. 7 without tau: `cos(x, P')`, own class without the row's own share of its node."""
-    cosine = batch.X @ F.normalize(P, dim=1).T
-    if batch.own_shift is None:
-        return cosine
-    own = F.cosine_similarity(batch.X, P[batch.y] + batch.own_shift, dim=1)
-    return cosine.scatter(1, batch.y[:, None], own[:, None])
+def held_out_text_logits(support: Support, prototypes: bool) -> Floats:
+    """Zero-shot logits of the support rows; with `prototypes`, each without its own share."""
+    X, nodes = torch.as_tensor(support.X), torch.as_tensor(support.positive)
+    shift = torch.as_tensor(own_node_shift(support)) if prototypes else None
+    y = torch.as_tensor(support.y, dtype=torch.long)
+    return support_text_logits(X, y, nodes, support.logit_scale, shift).numpy()
 
 
-def cache_logits(batch: Batch, shift: Tensor, sharpness: float) -> Tensor:
-    """Eq. 8 without tau, leave-one-out: mean affinity to the class times the mean shots.
-
-    `X'_k = X_k + g B_c(k)` (Eq. 6); a row never meets itself in the cache (section 5, trap 1). The
-    mean in place of the sum keeps classes of more shots from winning (traps 2 and 6).
-    """
-    n, n_classes = len(batch.y), len(shift)
-    keys = F.normalize(batch.X + shift[batch.y], dim=1)
-    affinity = torch.exp(-sharpness * (1 - batch.X @ keys.T))
-    affinity = affinity * (1 - torch.eye(n, device=keys.device))
-    onehot = F.one_hot(batch.y, n_classes).to(keys.dtype) * batch.weight[:, None]
-    shots = onehot.sum(dim=0) - F.one_hot(batch.y, n_classes) * batch.weight[:, None]
-    mean_shots = (batch.weight > 0).sum() / n_classes
-    return mean_shots * (affinity @ onehot) / shots.clamp(min=torch.finfo(shots.dtype).tiny)
+def support_text_logits(
+    X: Tensor, y: Tensor, nodes: Tensor, scale: float, own_shift: Tensor | None
+) -> Tensor:
+    """Eq. 7 of support rows, the own class without the row's share of its node."""
+    logits: Tensor = text_logits(X, F.normalize(nodes, dim=1), scale)
+    if own_shift is None:
+        return logits
+    own = scale * F.cosine_similarity(X, nodes[y] + own_shift, dim=1)
+    return logits.scatter(1, y[:, None], own[:, None])
 
 
-class FusedLoss:
-    """Log-loss of the fused logits `a tau cos(x, P') + b G`, with a trust region around zero-shot.
-
-    The visual logits `G` are held-out, so the text branch learns what they leave over. The trust
-    region penalises the squared change of the calibrated text logits, in proportion to the
-    information they carried before training, over the mean shots a class.
-    """
-
-    by_row = True  # rows do not interact, so a step may take some of them
-
-    def __init__(self, text_scale: float, start: Tensor, penalty: float) -> None:
-        self.text_scale = text_scale
-        self.start = start
-        self.penalty = penalty
-
-    def __call__(self, network: HeteroGraphNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss to minimise, and the log-loss of each row."""
-        cosine = text_logits(batch, network.positives())
-        visual = 0.0 if batch.offset is None else batch.offset
-        rows = F.cross_entropy(self.text_scale * cosine + visual, batch.y, reduction="none")
-        loss = batch.weight @ rows
-        if self.penalty:
-            with torch.no_grad():
-                start = text_logits(batch, self.start)
-            change = self.text_scale * (cosine - start)
-            change = change - change.mean(dim=1, keepdim=True)
-            loss = loss + self.penalty * (batch.weight @ change.square().sum(dim=1))
-        return loss, rows
-
-
-class JointLoss:
-    """Eq. 9: `CE(text) + lambda CE(visual)`, the visual classifier leave-one-out.
-
-    Rows whose class has no other row have no visual loss (trap 1, one shot).
-    """
-
-    by_row = False  # every row is in the cache of the others
-
-    def __init__(self, batch: Batch, logit_scale: float, loss_weight: float, sharpness: float):
-        self.logit_scale = logit_scale
-        self.loss_weight = loss_weight
-        self.sharpness = sharpness
-        shots = torch.bincount(batch.y[batch.weight > 0], minlength=int(batch.y.max()) + 1)
-        self.visual_weight = batch.weight * (shots[batch.y] > 1)
-
-    def __call__(self, network: HeteroGraphNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss to minimise, and the log-loss of each row."""
-        text = self.logit_scale * text_logits(batch, network.positives())
-        rows = F.cross_entropy(text, batch.y, reduction="none")
-        loss = batch.weight @ rows
-        if self.loss_weight and self.visual_weight.sum() > 0:
-            visual = cache_logits(batch, network.visual_shift(), self.sharpness)
-            visual_rows = F.cross_entropy(self.logit_scale * visual, batch.y, reduction="none")
-            loss = loss + self.loss_weight * (self.visual_weight @ visual_rows)
-        return loss, rows
-
-
-Loss = FusedLoss | JointLoss
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Scalars of the graph and of its training; see :class:`HeGraphClassifier`."""
-
-    paths: PathWeights
-    negative_to_positive_predict: float | None
-    top_k: int | None
-    learning_rate: float
-    max_iter: int
-    tol: float
-    early_stopping: bool
-    device: str
-    verbose: bool
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Adapted nodes `P'`, `N'` and cache shift `g B`, with the training loss before each step."""
-
-    positive: Floats
-    negative: Floats
-    visual_shift: Floats
-    loss_curve: list[float]
-
-
-def train_graph(
+def train_text_nodes(
+    graph: HeteroData,
+    paths: PathWeights,
     support: Support,
-    folds: Ints,
-    initial: tuple[Floats, Floats, Floats],
-    own_shift: Floats | None,
-    offset: Floats | None,
-    make_loss: Callable[[Batch, HeteroGraphNetwork], Loss],
-    settings: Settings,
-) -> Trained:
-    """Train the network on the support, with early stopping for a number of steps chosen on folds.
+    *,
+    text_weight: float,
+    visual_logits: Floats,
+    loss_weight: Floats,
+    penalty: float,
+    prototypes: bool,
+    n_steps: int,
+    rng: np.random.RandomState,
+    device: str,
+    verbose: bool = False,
+) -> tuple[Floats, Floats, list[float]]:
+    """Train `W_n` and `W_p` on the log-loss of the fused logits `a tau cos(x, P') + b G`.
+
+    The visual logits `b G` are held-out, so the text branch learns what they leave over. A
+    quadratic zero-shot penalty holds the text logits near their start.
 
     Parameters
     ----------
+    graph : HeteroData
+        See :func:`skhegraph.hegraph.graph.build_graph`.
+    paths : PathWeights
+        Path weights.
     support : Support
-        Support set and text nodes.
-    folds : ndarray of shape (n_samples,)
-        Fold that holds each row out, -1 for none.
-    initial : tuple of ndarray of shape (n_features, n_features)
-        Start of `W_n, W_p, W_v`.
-    own_shift, offset : ndarray or None
-        See :class:`Batch`.
-    make_loss : callable
-        Makes the loss of a batch and its untrained network.
-    settings : Settings
-        Scalars.
+        Support set.
+    text_weight : float
+        `a`.
+    visual_logits : ndarray of shape (n_samples, n_classes)
+        `b G`, held-out.
+    loss_weight : ndarray of shape (n_samples,)
+        Weight of each row in the loss.
+    penalty : float
+        Weight of the mean squared change of the centred text logits of a row.
+    prototypes : bool
+        Whether the positive nodes are the class means: a row then does not see its own share.
+    n_steps : int
+        Steps of AdamW.
+    rng : RandomState
+        Order of the rows, where not all fit a step.
+    device : str
+        torch device.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Returns
+    -------
+    positive, negative : ndarray of shape (n_classes, n_features), float64
+        Adapted nodes `P'`, not of unit length, and `N'`.
+    loss_curve : list of float
+        Loss before each step.
     """
-    device, y, weights = settings.device, support.y, support.sample_weight
 
-    def prepare(kept: NDArray[np.bool_]) -> tuple[HeteroGraphNetwork, Batch, Loss]:
-        nodes = {
-            "positive": support.positive,
-            "negative": support.negative,
-            "visual": class_means(support.X[kept], y[kept], weights[kept]),
-        }
-        network = HeteroGraphNetwork(
-            nodes, settings.paths, top_k=settings.top_k, initial=initial, device=device
-        )
-        weight = np.where(kept, weights, 0.0)
-        batch = Batch.from_arrays(support.X, y, weight, own_shift, offset, device)
-        return network, batch, make_loss(batch, network)
+    def tensor(array: Floats) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=device)
 
-    steps = settings.max_iter
-    if settings.early_stopping and folds.max() >= 0:
-        curves = [
-            held_out_curve(*prepare(folds != fold), folds == fold, settings)
-            for fold in range(folds.max() + 1)
-        ]
-        steps = int(np.argmin(np.mean(curves, axis=0)))
-    network, batch, loss = prepare(np.ones(len(y), dtype=bool))
-    curve = []
-    for value in tqdm(
-        islice(optimise(network, batch, loss, settings), steps),
-        total=steps,
-        disable=not settings.verbose,
-        desc="HeGraph",
-    ):
-        curve.append(value)
-        if has_converged(curve, settings.tol):
-            break
-    with torch.no_grad():
-        parts = (
-            network.positives(settings.negative_to_positive_predict),
-            network.negatives(),
-            network.visual_shift(),
-        )
-    positive, negative, shift = (part.cpu().numpy().astype(np.float64) for part in parts)
-    return Trained(positive, negative, shift, curve)
+    width = support.X.shape[1]
+    zero = np.zeros((width, width))  # tanh(0) = 0: the start is zero-shot
+    network = HeteroGraphNetwork(graph, paths, (zero, zero, zero), device)
+    X, offset, weight = tensor(support.X), tensor(visual_logits), tensor(loss_weight)
+    y = torch.as_tensor(support.y, dtype=torch.long, device=device)
+    shift = tensor(own_node_shift(support)) if prototypes else None
+    scale = text_weight * support.logit_scale
+    start = network.nodes["positive"]
 
-
-def held_out_curve(
-    network: HeteroGraphNetwork,
-    batch: Batch,
-    loss: Loss,
-    held_out: NDArray[np.bool_],
-    settings: Settings,
-) -> Floats:
-    """Mean log-loss of the held-out rows before each step and after the last."""
-    inside = torch.as_tensor(held_out, device=settings.device)
-
-    def outside_loss() -> float:
+    def loss(rows: Tensor) -> Tensor:
+        own = None if shift is None else shift[rows]
+        x, labels, w = X[rows], y[rows], weight[rows] / weight[rows].sum()
+        text = support_text_logits(x, labels, network.positives(), scale, own)
+        value = w @ F.cross_entropy(text + offset[rows], labels, reduction="none")
+        if not penalty:
+            return value
         with torch.no_grad():
-            return float(loss(network, batch)[1][inside].mean())
+            zero_shot = support_text_logits(x, labels, start, scale, own)
+        change = text - zero_shot
+        change = change - change.mean(dim=1, keepdim=True)
+        return value + penalty * (w @ change.square().sum(dim=1))
 
-    curve = [outside_loss()]
-    for _ in optimise(network, batch, loss, settings):
-        curve.append(outside_loss())
-    return np.array(curve)
+    batch_size = max(1, LOGITS_PER_STEP // support.n_classes)
+    everything = batch_size >= len(support.y)
+    order = np.arange(len(support.y)) if everything else balanced_order(support.y, rng)
+    curve = descend(
+        [network.W_n, network.W_p],
+        loss,
+        in_turns(order, batch_size, n_steps),
+        cosine_rates(NODE_STEP / width, n_steps),
+        weight_decay=WEIGHT_DECAY,
+        verbose=verbose,
+    )
+    P, N, _ = network.adapted()
+    return P, N, curve
 
 
-def optimise(
-    network: HeteroGraphNetwork, batch: Batch, loss: Loss, settings: Settings
-) -> Iterator[float]:
-    """AdamW with cosine decay on `W_n, W_p, W_v` (section 4), up to `max_iter` steps.
+def train_jointly(
+    network: HeteroGraphNetwork,
+    support: Support,
+    *,
+    prototypes: bool,
+    sharpness: float,
+    loss_weight: float,
+    learning_rate: float,
+    n_epochs: int,
+    batch_size: int,
+    rng: np.random.RandomState,
+    verbose: bool = False,
+) -> list[float]:
+    """Train the network on Eq. 9, `CE(text) + lambda CE(visual)`, over mini-batches.
 
-    Yields the loss before each step, after the step.
+    A row does not meet itself in the cache, where it would have affinity 1 to its own class and
+    the visual loss would teach nothing; rows whose class has no other row have no visual loss.
+
+    Parameters
+    ----------
+    network : HeteroGraphNetwork
+        Changed in place.
+    support : Support
+        Support set.
+    prototypes : bool
+        Whether the positive nodes are the class means: a row then does not see its own share.
+    sharpness, loss_weight : float
+        `beta` and `lambda`.
+    learning_rate, n_epochs, batch_size
+        Schedule of AdamW: cosine decay, the first epoch at 1e-5.
+    rng : RandomState
+        Order of the rows.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Returns
+    -------
+    list of float
+        Loss before each step.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.max_iter, 1))
-    n_classes = len(network.nodes["positive"])
-    for step in range(settings.max_iter):
-        value, _ = loss(network, batch.part(step, n_classes) if loss.by_row else batch)
-        if not value.requires_grad:  # every path into P has weight 0: nothing to learn
-            return
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        schedule.step()
-        yield float(value.detach())
+    device = network.W_p.device
 
+    def tensor(array: Floats) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=device)
 
-def has_converged(curve: list[float], tol: float) -> bool:
-    """The loss changed by less than `tol` in the last `N_ITER_NO_CHANGE` steps.
+    tau = support.logit_scale
+    X, onehot, weight = tensor(support.X), tensor(support.onehot), tensor(support.sample_weight)
+    y = torch.as_tensor(support.y, dtype=torch.long, device=device)
+    shift = tensor(own_node_shift(support)) if prototypes else None
+    has_rest = torch.bincount(y)[y] > 1
 
-    A rise is no reason to stop: the first steps may overshoot until the learning rate decays.
-    """
-    last = curve[-N_ITER_NO_CHANGE - 1 :]
-    return len(last) > N_ITER_NO_CHANGE and max(last) - min(last) < tol
+    def loss(rows: Tensor) -> Tensor:
+        own_shift = None if shift is None else shift[rows]
+        x, labels, w = X[rows], y[rows], weight[rows] / weight[rows].sum()
+        text = support_text_logits(x, labels, network.positives(), tau, own_shift)
+        value = w @ F.cross_entropy(text, labels, reduction="none")
+        w = w * has_rest[rows]
+        if not (loss_weight and w.any()):
+            return value
+        keys = F.normalize(X + network.visual_shift()[y], dim=1)  # Eq. 6
+        cosine = (x @ keys.T).scatter(1, rows[:, None], -torch.inf)
+        shots = onehot.sum(dim=0) - onehot[rows]
+        visual = tau * cache_logits(cosine, onehot, shots, sharpness, torch.exp)
+        return value + loss_weight * (w @ F.cross_entropy(visual, labels, reduction="none"))
+
+    batches = shuffled_batches(len(support.y), batch_size, n_epochs, rng)
+    n_steps = len(batches)
+    return descend(
+        list(network.parameters()),
+        loss,
+        batches,
+        cosine_rates(learning_rate, n_steps, n_steps // max(n_epochs, 1)),
+        weight_decay=WEIGHT_DECAY,
+        verbose=verbose,
+    )

@@ -1,8 +1,8 @@
 """Closed-form visual classifier: a linear discriminant with a shrunk within-class covariance.
 
-It takes the place of the cache (method, Eq. 8) in the default settings: the class means of the
-support are its prototypes, and the shared within-class covariance its metric, as in GDA-CLIP
-(Wang et al. 2024), whose shrinkage strength is chosen here on held-out folds.
+It takes the place of the cache (Eq. 8): the class means of the support are its prototypes, and
+the shared within-class covariance its metric, as in GDA-CLIP (Wang et al. 2024), whose shrinkage
+strength is chosen here on held-out folds.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhegraph.base import Floats, Ints, class_means
+from skhegraph.support import Floats, Ints, Support, class_means
 
-#: Prior share of the variance that lies between classes; sets how fast one more shot is trusted.
+#: `f` in `s = f k / (1 + f k)`: prior ratio of the variance between classes to that within them,
+#: which sets how fast the mean of k shots is trusted.
 BETWEEN_SHARE = 0.05
+#: Folds that hold out rows of the support set.
+N_FOLDS = 10
 
 
 class Linear(NamedTuple):
@@ -101,3 +104,39 @@ def _principal_axes(residual: Floats) -> tuple[Floats, Floats]:
     keep = values > values[-1] * n * np.finfo(np.float64).eps
     values, left = values[keep], left[:, keep]
     return values, (left / np.sqrt(values)).T @ residual
+
+
+def fold_of_rows(y: Ints, n_folds: int, rng: np.random.RandomState) -> Ints:
+    """Fold that holds each row out, -1 for the only row of a class (never held out).
+
+    The rows of a class go to different folds, as far as there are folds; folds without a row are
+    left out, so the numbers have no gaps.
+    """
+    folds = np.full(len(y), -1)
+    counts = np.bincount(y)
+    for c in np.flatnonzero(counts > 1):
+        rows = rng.permutation(np.flatnonzero(y == c))
+        folds[rows] = (np.arange(len(rows)) + rng.randint(n_folds)) % n_folds
+    held_out = folds >= 0
+    folds[held_out] = np.unique(folds[held_out], return_inverse=True)[1]
+    return folds
+
+
+class HeldOutDiscriminant:
+    """Discriminants that each leave one fold out, and the one of all rows."""
+
+    def __init__(self, support: Support, rng: np.random.RandomState) -> None:
+        X, y, weight = support.X, support.y, support.sample_weight
+        self.support = support
+        self.folds = fold_of_rows(y, N_FOLDS, rng)
+        self.whole = ShrunkDiscriminant(X, y, weight)
+        kept = [self.folds != fold for fold in range(self.folds.max() + 1)]
+        self.parts = [ShrunkDiscriminant(X[rows], y[rows], weight[rows]) for rows in kept]
+
+    def logits(self, shrinkage: float, rows: Ints) -> Floats:
+        """Held-out logits of support rows; zeros for a row that is never held out."""
+        logits = np.zeros((len(rows), self.support.n_classes))
+        for fold, part in enumerate(self.parts):
+            mine = self.folds[rows] == fold
+            logits[mine] = part.logits(self.support.X[rows[mine]], shrinkage)
+        return logits

@@ -1,29 +1,31 @@
-"""Baselines that minimise a smooth loss of the whole support set, deterministic NumPy."""
+"""Peers that minimise a smooth loss of the whole support set, deterministic NumPy."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval
 
-from skhegraph.peers._tools import (
-    LinearCLIPClassifier,
-    Names,
-    Template,
-    Text,
-    check_count,
-    cross_entropy,
-    fill_docstring,
-    minimise,
+from skhegraph.feature_classifier import (
+    FeatureClassifier,
+    LinearFeatureClassifier,
+    TextFeatures,
+    non_negative,
+    positive,
 )
-from skhegraph.base import Floats, check_number, log_softmax, unit_rows
+from skhegraph.hegraph.visual import ShrunkDiscriminant
+from skhegraph.support import Floats, Support, unit_rows
 
-__all__ = ["CLAPClassifier", "LPPlusPlusClassifier", "TextStartedLogisticRegression"]
 
-
-@fill_docstring
-class TextStartedLogisticRegression(LinearCLIPClassifier):
+class TextStartedLogisticRegression(LinearFeatureClassifier):
     """Multinomial logistic regression that starts at, and is pulled to, the text classifier.
 
     Minimises `C sum_i w_i CE(f_i W') + ||W - tau T||^2 / 2` over `W` (C, D): scikit-learn's
@@ -33,7 +35,11 @@ class TextStartedLogisticRegression(LinearCLIPClassifier):
 
     Parameters
     ----------
-    {parameters}
+    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+        Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
+        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+    logit_scale : float or None, default=None
+        CLIP's scale of the cosine, `tau`; None takes 100.
     C : float, default=1.0
         Inverse strength of the pull, as in scikit-learn.
     max_iter : int, default=1000
@@ -43,7 +49,10 @@ class TextStartedLogisticRegression(LinearCLIPClassifier):
 
     Attributes
     ----------
-    {attributes}
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    logit_scale_ : float
+        `tau` in use.
     coef_ : ndarray of shape (n_classes, n_features), float64
         Weights of the logits.
     intercept_ : ndarray of shape (n_classes,), float64
@@ -56,36 +65,28 @@ class TextStartedLogisticRegression(LinearCLIPClassifier):
     >>> import numpy as np
     >>> from skhegraph.peers import TextStartedLogisticRegression
     >>> X, y = np.eye(4), ["cat", "cat", "dog", "dog"]
-    >>> clf = TextStartedLogisticRegression(text_features="prototypes").fit(X, y)
+    >>> clf = TextStartedLogisticRegression().fit(X, y)
     >>> clf.predict([[0.0, 1.0, 0.1, 0.0]])
     array(['cat'], dtype='<U3')
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **FeatureClassifier._parameter_constraints,
+        "C": [positive()],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [positive()],
+    }
+
     def __init__(
         self,
-        model_name: str = "ViT-B-32",
-        pretrained: str | None = "laion2b_s34b_b79k",
         *,
-        text_features: Text = "clip",
-        class_names: Names = None,
-        templates: Any = "photo",
-        negative_templates: Template = None,
+        text_features: TextFeatures = "prototypes",
         logit_scale: float | None = None,
-        device: str = "auto",
         C: float = 1.0,
         max_iter: int = 1000,
         tol: float = 1e-5,
     ) -> None:
-        super().__init__(
-            model_name,
-            pretrained,
-            text_features=text_features,
-            class_names=class_names,
-            templates=templates,
-            negative_templates=negative_templates,
-            logit_scale=logit_scale,
-            device=device,
-        )
+        super().__init__(text_features=text_features, logit_scale=logit_scale)
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
@@ -109,9 +110,6 @@ class TextStartedLogisticRegression(LinearCLIPClassifier):
         TextStartedLogisticRegression
             The fitted estimator.
         """
-        check_number("C", self.C, 0, closed=False)
-        check_number("tol", self.tol, 0, closed=False)
-        check_count("max_iter", self.max_iter)
         support = self._validate_support(X, y, sample_weight)
         text = support.logit_scale * support.positive
         pull = 1.0 / (self.C * support.sample_weight.sum())
@@ -130,12 +128,11 @@ class TextStartedLogisticRegression(LinearCLIPClassifier):
             tol=self.tol,
             name=type(self).__name__,
         )
-        self._set_linear(text + shift)
+        self.coef_, self.intercept_ = text + shift, np.zeros(support.n_classes)
         return self
 
 
-@fill_docstring
-class CLAPClassifier(LinearCLIPClassifier):
+class CLAPClassifier(LinearFeatureClassifier):
     """Text prototypes adapted under a class-wise penalty that needs no validation set.
 
     Silva-Rodriguez et al., "A Closer Look at the Few-Shot Adaptation of Large Vision-Language
@@ -145,7 +142,11 @@ class CLAPClassifier(LinearCLIPClassifier):
 
     Parameters
     ----------
-    {parameters}
+    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+        Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
+        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+    logit_scale : float or None, default=None
+        CLIP's scale of the cosine, `tau`; None takes 100.
     penalty : float, default=100.0
         Multiplier of the penalty. The authors use 1 on CLIP's raw text features, whose length
         is about 10; squared distances between unit rows are 100 times smaller.
@@ -156,7 +157,10 @@ class CLAPClassifier(LinearCLIPClassifier):
 
     Attributes
     ----------
-    {attributes}
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    logit_scale_ : float
+        `tau` in use.
     coef_ : ndarray of shape (n_classes, n_features), float64
         Weights of the logits.
     intercept_ : ndarray of shape (n_classes,), float64
@@ -176,35 +180,27 @@ class CLAPClassifier(LinearCLIPClassifier):
     >>> import numpy as np
     >>> from skhegraph.peers import CLAPClassifier
     >>> X, y = np.eye(4), ["cat", "cat", "dog", "dog"]
-    >>> CLAPClassifier(text_features="prototypes").fit(X, y).predict([[0.0, 1.0, 0.1, 0.0]])
+    >>> CLAPClassifier().fit(X, y).predict([[0.0, 1.0, 0.1, 0.0]])
     array(['cat'], dtype='<U3')
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **FeatureClassifier._parameter_constraints,
+        "penalty": [non_negative()],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [positive()],
+    }
+
     def __init__(
         self,
-        model_name: str = "ViT-B-32",
-        pretrained: str | None = "laion2b_s34b_b79k",
         *,
-        text_features: Text = "clip",
-        class_names: Names = None,
-        templates: Any = "photo",
-        negative_templates: Template = None,
+        text_features: TextFeatures = "prototypes",
         logit_scale: float | None = None,
-        device: str = "auto",
         penalty: float = 100.0,
         max_iter: int = 1000,
         tol: float = 1e-4,
     ) -> None:
-        super().__init__(
-            model_name,
-            pretrained,
-            text_features=text_features,
-            class_names=class_names,
-            templates=templates,
-            negative_templates=negative_templates,
-            logit_scale=logit_scale,
-            device=device,
-        )
+        super().__init__(text_features=text_features, logit_scale=logit_scale)
         self.penalty = penalty
         self.max_iter = max_iter
         self.tol = tol
@@ -228,12 +224,9 @@ class CLAPClassifier(LinearCLIPClassifier):
         CLAPClassifier
             The fitted estimator.
         """
-        check_number("penalty", self.penalty, 0)
-        check_number("tol", self.tol, 0, closed=False)
-        check_count("max_iter", self.max_iter)
         support = self._validate_support(X, y, sample_weight)
         text, tau = support.positive, support.logit_scale
-        zero_shot = np.exp(log_softmax(tau * (support.X @ text.T)))
+        zero_shot = softmax(tau * (support.X @ text.T), axis=1)
         onehot = support.onehot
         self.multipliers_ = (zero_shot * onehot).sum(axis=0) / onehot.sum(axis=0)
         strength = self.penalty * self.multipliers_[:, None] / len(text)
@@ -258,12 +251,11 @@ class CLAPClassifier(LinearCLIPClassifier):
             tol=self.tol,
             name=type(self).__name__,
         )
-        self._set_linear(tau * unit_rows(text + shift))
+        self.coef_, self.intercept_ = tau * unit_rows(text + shift), np.zeros(support.n_classes)
         return self
 
 
-@fill_docstring
-class LPPlusPlusClassifier(LinearCLIPClassifier):
+class LPPlusPlusClassifier(LinearFeatureClassifier):
     """Linear probe blended with the text by learned class-wise multipliers.
 
     Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP" (CVPR 2024),
@@ -275,7 +267,11 @@ class LPPlusPlusClassifier(LinearCLIPClassifier):
 
     Parameters
     ----------
-    {parameters}
+    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+        Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
+        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+    logit_scale : float or None, default=None
+        CLIP's scale of the cosine, `tau`; None takes 100.
     init_scale : float, default=2.5
         Start of `alpha`; with CLIP's `tau` of 100 it gives the authors' factor of 250.
     max_iter : int, default=300
@@ -283,7 +279,10 @@ class LPPlusPlusClassifier(LinearCLIPClassifier):
 
     Attributes
     ----------
-    {attributes}
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    logit_scale_ : float
+        `tau` in use.
     coef_ : ndarray of shape (n_classes, n_features), float64
         Weights of the logits.
     intercept_ : ndarray of shape (n_classes,), float64
@@ -298,34 +297,25 @@ class LPPlusPlusClassifier(LinearCLIPClassifier):
     >>> import numpy as np
     >>> from skhegraph.peers import LPPlusPlusClassifier
     >>> X, y = np.eye(4), ["cat", "cat", "dog", "dog"]
-    >>> LPPlusPlusClassifier(text_features="prototypes").fit(X, y).predict([[0.0, 1.0, 0.1, 0.0]])
+    >>> LPPlusPlusClassifier().fit(X, y).predict([[0.0, 1.0, 0.1, 0.0]])
     array(['cat'], dtype='<U3')
     """
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **FeatureClassifier._parameter_constraints,
+        "init_scale": [non_negative()],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+    }
+
     def __init__(
         self,
-        model_name: str = "ViT-B-32",
-        pretrained: str | None = "laion2b_s34b_b79k",
         *,
-        text_features: Text = "clip",
-        class_names: Names = None,
-        templates: Any = "photo",
-        negative_templates: Template = None,
+        text_features: TextFeatures = "prototypes",
         logit_scale: float | None = None,
-        device: str = "auto",
         init_scale: float = 2.5,
         max_iter: int = 300,
     ) -> None:
-        super().__init__(
-            model_name,
-            pretrained,
-            text_features=text_features,
-            class_names=class_names,
-            templates=templates,
-            negative_templates=negative_templates,
-            logit_scale=logit_scale,
-            device=device,
-        )
+        super().__init__(text_features=text_features, logit_scale=logit_scale)
         self.init_scale = init_scale
         self.max_iter = max_iter
 
@@ -348,8 +338,6 @@ class LPPlusPlusClassifier(LinearCLIPClassifier):
         LPPlusPlusClassifier
             The fitted estimator.
         """
-        check_number("init_scale", self.init_scale, 0)
-        check_count("max_iter", self.max_iter)
         support = self._validate_support(X, y, sample_weight)
         F, T, onehot = support.X, support.positive, support.onehot
         weight = support.sample_weight[:, None]
@@ -367,5 +355,149 @@ class LPPlusPlusClassifier(LinearCLIPClassifier):
             if step % 10 == 0:
                 alpha = alpha - alpha_step * (residual * cosines).sum(axis=0)
         self.n_iter_, self.multipliers_ = int(self.max_iter), alpha
-        self._set_linear(w + alpha[:, None] * T)
+        self.coef_, self.intercept_ = w + alpha[:, None] * T, np.zeros(support.n_classes)
         return self
+
+
+class MAPLogisticRegression(LinearFeatureClassifier):
+    """Ridge logistic regression around the zero-shot weights plus a shrunk discriminant.
+
+    A mark of our own, of no paper: with the discriminant `A, c` of the support (shared covariance
+    shrunk as in GDA-CLIP) and `W0 = tau T + alpha A`, it minimises
+    `CE(F (W0 + D)' + alpha c) + penalty |D|^2 / 2` over `D`.
+
+    Parameters
+    ----------
+    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+        Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
+        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+    logit_scale : float or None, default=None
+        CLIP's scale of the cosine, `tau`; None takes 100.
+    alpha : float, default=0.2
+        Weight of the discriminant.
+    penalty : float, default=1e-3
+        Strength of the ridge about `W0`, against the mean cross-entropy.
+    max_iter : int, default=1000
+        Most steps of L-BFGS.
+    tol : float, default=1e-5
+        Largest entry of the gradient at which to stop.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    logit_scale_ : float
+        `tau` in use.
+    coef_ : ndarray of shape (n_classes, n_features), float64
+        Weights of the logits.
+    intercept_ : ndarray of shape (n_classes,), float64
+        Offsets of the logits.
+    n_iter_ : int
+        Steps taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skhegraph.peers import MAPLogisticRegression
+    >>> X, y = np.eye(4), ["cat", "cat", "dog", "dog"]
+    >>> MAPLogisticRegression().fit(X, y).predict([[0.0, 1.0, 0.1, 0.0]])
+    array(['cat'], dtype='<U3')
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **FeatureClassifier._parameter_constraints,
+        "alpha": [non_negative()],
+        "penalty": [positive()],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [positive()],
+    }
+
+    def __init__(
+        self,
+        *,
+        text_features: TextFeatures = "prototypes",
+        logit_scale: float | None = None,
+        alpha: float = 0.2,
+        penalty: float = 1e-3,
+        max_iter: int = 1000,
+        tol: float = 1e-5,
+    ) -> None:
+        super().__init__(text_features=text_features, logit_scale=logit_scale)
+        self.alpha = alpha
+        self.penalty = penalty
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> MAPLogisticRegression:
+        """Minimise the penalised loss.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Support features.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; a weight of two is the same as the row twice.
+
+        Returns
+        -------
+        MAPLogisticRegression
+            The fitted estimator.
+        """
+        support = self._validate_support(X, y, sample_weight)
+        A, c = ShrunkDiscriminant(support.X, support.y, support.sample_weight).at(1.0)
+        start = support.logit_scale * support.positive + self.alpha * A
+        intercept = self.alpha * c
+
+        def objective(D: Floats) -> tuple[float, Floats]:
+            loss, residual = cross_entropy(support.X @ (start + D).T + intercept, support)
+            penalty = 0.5 * self.penalty * np.square(D).sum()
+            return loss + penalty, residual.T @ support.X + self.penalty * D
+
+        D, self.n_iter_ = minimise(
+            objective,
+            np.zeros_like(start),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            name=type(self).__name__,
+        )
+        self.coef_, self.intercept_ = start + D, intercept
+        return self
+
+
+def cross_entropy(logits: Floats, support: Support) -> tuple[float, Floats]:
+    """Weighted mean cross-entropy and its gradient in the logits, shape (n, C)."""
+    weight = support.sample_weight / support.sample_weight.sum()
+    log_proba = log_softmax(logits, axis=1)
+    rows = np.arange(len(support.y))
+    gradient = np.exp(log_proba)
+    gradient[rows, support.y] -= 1.0
+    return float(-weight @ log_proba[rows, support.y]), gradient * weight[:, None]
+
+
+def minimise(
+    objective: Callable[[Floats], tuple[float, Floats]],
+    start: Floats,
+    *,
+    max_iter: int,
+    tol: float,
+    name: str,
+) -> tuple[Floats, int]:
+    """Minimise a smooth function of a matrix by L-BFGS; return the minimum and the steps taken."""
+
+    def flat(values: Floats) -> tuple[float, Floats]:
+        loss, gradient = objective(values.reshape(start.shape))
+        return loss, gradient.ravel()
+
+    options = {"maxiter": int(max_iter), "gtol": tol, "ftol": 64 * np.finfo(float).eps}
+    result = minimize(flat, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    if result.status == 1:
+        warnings.warn(
+            f"{name} did not converge in max_iter={max_iter} steps: raise max_iter or tol.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result.x.reshape(start.shape), max(1, int(result.nit))

@@ -1,0 +1,346 @@
+"""What every classifier of features shares: a validated support set in, logits out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite, check_array, gen_batches
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from skhegraph.support import (
+    Floats,
+    Ints,
+    Support,
+    class_means,
+    distinct_rows,
+    effective_weights,
+    mean_of_others,
+    unit_rows,
+)
+
+#: `tau` where no CLIP says otherwise: what CLIP's own training ends at.
+DEFAULT_LOGIT_SCALE = 100.0
+#: Queries scored at a time: bounds the memory of a prediction.
+QUERIES_PER_CHUNK = 1024
+#: Bound of every scalar parameter: beyond it single precision gives no sensible result.
+LARGEST = 1e6
+
+TextFeatures: TypeAlias = str | ArrayLike | tuple[ArrayLike, ArrayLike]
+
+
+def non_negative() -> Interval:
+    """Constraint of a scalar that 0 switches off."""
+    return Interval(Real, 0, LARGEST, closed="both")
+
+
+def positive() -> Interval:
+    """Constraint of a scalar for which 0 makes no sense."""
+    return Interval(Real, 0, LARGEST, closed="right")
+
+
+class FeatureClassifier(ClassifierMixin, BaseEstimator):
+    """Base of the classifiers that join image features with a text feature per class.
+
+    Subclasses list the parameters below in their own `__init__`, call `_validate_support` at the
+    top of `fit`, and implement `_logits`.
+
+    Parameters
+    ----------
+    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+        Text nodes of the classes, rows in the order of the sorted labels: positives of shape
+        (n_classes, n_features), or a pair (positives, negatives). ``"prototypes"`` uses no text:
+        the positive node of a class is its mean, the negative one the mean of the others' means.
+    logit_scale : float or None, default=None
+        `tau`; None takes 100, CLIP's own.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "text_features": "no_validation",  # _text_nodes says what is wrong
+        "logit_scale": [positive(), None],
+    }
+    #: Label of rows without a feature; an estimator that takes one has it as a parameter.
+    unknown_label: Any = None
+
+    def __init__(
+        self, *, text_features: TextFeatures = "prototypes", logit_scale: float | None = None
+    ) -> None:
+        self.text_features = text_features
+        self.logit_scale = logit_scale
+
+    # --- fit side -----------------------------------------------------------------------------
+
+    def _validate_support(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, distinct: bool = False
+    ) -> Support:
+        """Validate parameters and support set, set `classes_` and `logit_scale_`.
+
+        With `distinct`, equal rows of a class become one row with the sum of their weights, in an
+        order that depends on the values alone, and the scale of the weights does not count.
+        """
+        self._validate_params()
+        _refuse_images(X, type(self).__name__)
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        with warnings.catch_warnings():  # one shot per class is no regression problem
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            check_classification_targets(y)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        labels = np.unique(y)  # rows of weight zero too: text and names follow the sorted labels
+        X, y, weight = _drop_unreadable(X, y, weight)
+        keep = weight > 0
+        self.classes_, index = np.unique(y[keep], return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y holds one class ({self.classes_[0]}); "
+                f"{type(self).__name__} needs samples of at least two classes."
+                if len(self.classes_)
+                else "Every sample_weight is zero: no sample of any class is left."
+            )
+        X, weight = unit_rows(X[keep]), weight[keep]
+        if distinct:
+            X, index, weight = distinct_rows(X, index, weight)
+            weight = effective_weights(weight)
+        positive, negative, scale = self._text_nodes(X, index, weight, labels)
+        self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
+        P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in (positive, negative))
+        return Support(X, index, weight, P, N, self.logit_scale_)
+
+    def _text_nodes(
+        self, X: Floats, y: Ints, weight: Floats, labels: NDArray[Any]
+    ) -> tuple[Floats, Floats, float]:
+        """Return positive nodes, negative nodes and logit scale of the text source."""
+        source = self.text_features
+        if isinstance(source, str):
+            if source != "prototypes":
+                raise ValueError(
+                    f"text_features={source!r}: expected {self._text_sources()}, an array of "
+                    "positive text features, one row per class, or a pair of arrays (positive, "
+                    "negative)."
+                )
+            means = class_means(X, y, weight)
+            return means, mean_of_others(means), DEFAULT_LOGIT_SCALE
+        P, N = given_text(source, len(labels), X.shape[1])
+        kept = np.isin(labels, self.classes_)
+        return P[kept], N[kept], DEFAULT_LOGIT_SCALE
+
+    def _text_sources(self) -> str:
+        """Names of the text sources, for an error."""
+        return "'prototypes'"
+
+    # --- predict side: NumPy only -------------------------------------------------------------
+
+    def _logits(self, Z: Floats) -> Floats:
+        """Class logits of unit-row queries, shape (n_queries, n_classes), a new array."""
+        raise TypeError(f"{type(self).__name__} must define _logits.")
+
+    def _in_chunks(self, X: ArrayLike, score: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
+        """Validate queries and score their unit rows a chunk at a time, in their precision."""
+        check_is_fitted(self)
+        _refuse_images(X, type(self).__name__)
+        queries: Floats = validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            reset=False,
+        )
+        out: NDArray[Any] | None = None
+        for chunk in gen_batches(len(queries), QUERIES_PER_CHUNK):
+            Z = queries[chunk]
+            unreadable_rows(Z)
+            part = score(unit_rows(Z))
+            if out is None:
+                out = np.empty((len(queries), *part.shape[1:]), dtype=part.dtype)
+            out[chunk] = part
+        assert out is not None  # validate_data refuses an empty X
+        return out
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Logits of the classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features. A row that is NaN throughout, as of an unreadable image, gives NaN.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            Log-odds; with two classes those of `classes_[1]`. Single precision for float32 `X`.
+        """
+        logits = self._in_chunks(X, self._logits)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_log_proba(self, X: ArrayLike) -> Floats:
+        """Log-probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features. A row that is NaN throughout, as of an unreadable image, gives NaN.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`. Single precision for float32 `X`.
+        """
+        return self._in_chunks(X, lambda Z: log_softmax(self._logits(Z), axis=1))
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features. A row that is NaN throughout, as of an unreadable image, gives NaN.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Rows sum to one; columns in the order of `classes_`. Single precision for float32 `X`.
+        """
+        return self._in_chunks(X, lambda Z: softmax(self._logits(Z), axis=1))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features. A row that is NaN throughout, as of an unreadable image, gets
+            `unknown_label`, where the estimator has one.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels from `classes_`.
+
+        Raises
+        ------
+        ValueError
+            If a row is NaN throughout and there is no `unknown_label`.
+        """
+
+        def best(Z: Floats) -> Ints:
+            unknown = np.isnan(Z[:, 0])  # a checked row is NaN throughout or nowhere
+            return np.where(unknown, -1, self._logits(Z).argmax(axis=1))
+
+        index = self._in_chunks(X, best)
+        unknown = index < 0
+        if not unknown.any():
+            return self.classes_[index]
+        return self._with_unknown(index, unknown)
+
+    def _with_unknown(self, index: Ints, unknown: NDArray[np.bool_]) -> NDArray[Any]:
+        """Labels with the label for unknowns in the rows that have no feature."""
+        if self.unknown_label is None:
+            raise ValueError(
+                f"{_name_rows(unknown)} of X NaN throughout: images that could not be read have "
+                "no class. Leave them out, or set unknown_label where the estimator has it."
+            )
+        return np.append(self.classes_, self.unknown_label)[index]
+
+
+class LinearFeatureClassifier(FeatureClassifier):
+    """A classifier whose logits are linear in the unit query: `z coef_' + intercept_`."""
+
+    coef_: Floats
+    intercept_: Floats
+
+    def _logits(self, Z: Floats) -> Floats:
+        logits = Z @ self.coef_.T.astype(Z.dtype, copy=False)
+        logits += self.intercept_.astype(Z.dtype, copy=False)
+        return logits
+
+
+def given_text(source: Any, n_classes: int, n_features: int) -> tuple[Floats, Floats]:
+    """Check precomputed text features: positives, or a pair (positives, negatives).
+
+    Negatives that are not given are the mean of the other classes' positives.
+    """
+    shape = (n_classes, n_features)
+    expected = f"{shape}: one row per class in the order of the sorted labels, as wide as X"
+    pair = isinstance(source, (tuple, list)) and len(source) == 2 and np.ndim(source[0]) == 2
+    arrays = []
+    for name, values in zip(("positive", "negative"), source if pair else (source,), strict=False):
+        try:
+            array = check_array(
+                values, dtype=np.float64, input_name=f"the {name} array of text_features"
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"text_features: {error} Expected numbers of shape {expected}, or a pair of such "
+                "arrays (positive, negative)."
+            ) from error
+        if array.shape != shape:
+            raise ValueError(
+                f"text_features: the {name} array has shape {array.shape}; expected {expected}."
+            )
+        arrays.append(array)
+    return (arrays[0], arrays[1]) if pair else (arrays[0], mean_of_others(arrays[0]))
+
+
+def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
+    """Rows that are NaN throughout; ValueError where a row has some NaN or an infinity.
+
+    `CLIPFeatures(on_error="nan")` gives such a row for an image that cannot be read.
+    """
+    missing = np.isnan(X)
+    unreadable: NDArray[np.bool_] = np.logical_and.reduce(missing, axis=1)
+    if not unreadable.any() or (missing.any(axis=1) & ~unreadable).any():
+        assert_all_finite(X, input_name="X")
+    return unreadable
+
+
+def _drop_unreadable(
+    X: Floats, y: NDArray[Any], weight: Floats
+) -> tuple[Floats, NDArray[Any], Floats]:
+    """Leave rows of unreadable images out of a fit, with one warning."""
+    unreadable = unreadable_rows(X)
+    if not unreadable.any():
+        return X, y, weight
+    lost = np.setdiff1d(y, y[~unreadable])
+    if len(lost):
+        raise ValueError(
+            f"Class {str(lost[0])!r} has no readable image: each of its rows of X is NaN "
+            "throughout. Give it an image that can be read, or leave the class out of y."
+        )
+    warnings.warn(
+        f"{_name_rows(unreadable)} of X NaN throughout (unreadable images) and left out of the "
+        "fit.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return X[~unreadable], y[~unreadable], weight[~unreadable]
+
+
+def _name_rows(chosen: NDArray[np.bool_]) -> str:
+    rows = np.flatnonzero(chosen)
+    named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"Row {named} is" if len(rows) == 1 else f"Rows {named} ({len(rows)} in all) are"
+
+
+def _refuse_images(X: Any, name: str) -> None:
+    """Raise TypeError where X holds images: `CLIPFeatures` was forgotten."""
+    if hasattr(X, "dtype") and getattr(X.dtype, "kind", "") not in "OUS":
+        return
+    if not isinstance(X, (list, tuple)) and not hasattr(X, "to_numpy") and not hasattr(X, "dtype"):
+        return
+    first = next(iter(X.to_numpy() if hasattr(X, "to_numpy") else X), None)
+    if isinstance(first, np.ndarray) and first.dtype.kind in "OUS" and first.size == 1:
+        first = first.item()
+    if isinstance(first, (str, bytes, os.PathLike)) or hasattr(first, "getpixel"):
+        raise TypeError(
+            f"X holds images ({type(first).__name__}), and {name} takes features, one row of "
+            f"numbers per image: put CLIPFeatures before it, "
+            f"make_pipeline(CLIPFeatures(...), {name}(...))."
+        )

@@ -1,0 +1,198 @@
+"""Classifiers whose text nodes come from the names of the classes, through a CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skhegraph.feature_classifier import FeatureClassifier, TextFeatures
+from skhegraph.support import Floats, Ints
+
+Templates: TypeAlias = str | Sequence[str] | Mapping[str, Any]
+ClassNames: TypeAlias = Sequence[str] | Mapping[Any, str] | None
+
+_ENCODED = (
+    " Meta-estimators that encode y (cross_val_predict, StackingClassifier, VotingClassifier, "
+    "BaggingClassifier, CalibratedClassifierCV, ...) hand on the integers 0 to n_classes - 1 in "
+    "place of your labels: class_names then needs exactly one name per class, a list in the order "
+    "of the sorted labels or a mapping from label to name."
+)
+
+
+class PromptedClassifier(FeatureClassifier):
+    """Base of the classifiers that can encode prompts of the class names with a CLIP.
+
+    Parameters
+    ----------
+    model_name, pretrained : str
+        The CLIP whose text tower encodes the prompts, named as in :class:`CLIPFeatures`.
+    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+        ``"clip"`` encodes prompts; else as in :class:`FeatureClassifier`.
+    class_names : None, sequence of str, or mapping of label to str, default=None
+        Names that go into the prompts; None takes string labels as they are.
+    templates, negative_templates : str, sequence of str, or mapping, default="photo", None
+        See :mod:`skhegraph.clip.prompts`; None takes the negatives of the `templates` preset.
+    logit_scale : float or None, default=None
+        `tau`; None takes the CLIP's own, 100 where there is none.
+    device : str, default="auto"
+        Where the text tower (and training, if any) runs.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **FeatureClassifier._parameter_constraints,
+        # The CLIP wing says what is wrong with these, and names what is near.
+        "model_name": "no_validation",
+        "pretrained": "no_validation",
+        "class_names": "no_validation",
+        "templates": "no_validation",
+        "negative_templates": "no_validation",
+        "device": "no_validation",
+    }
+
+    def __init__(
+        self,
+        model_name: str = "ViT-B-32",
+        pretrained: str | None = "laion2b_s34b_b79k",
+        *,
+        text_features: TextFeatures = "clip",
+        class_names: ClassNames = None,
+        templates: Templates = "photo",
+        negative_templates: Templates | None = None,
+        logit_scale: float | None = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(text_features=text_features, logit_scale=logit_scale)
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.class_names = class_names
+        self.templates = templates
+        self.negative_templates = negative_templates
+        self.device = device
+
+    def _text_nodes(
+        self, X: Floats, y: Ints, weight: Floats, labels: NDArray[Any]
+    ) -> tuple[Floats, Floats, float]:
+        if not (isinstance(self.text_features, str) and self.text_features == "clip"):
+            return super()._text_nodes(X, y, weight, labels)
+        names = resolve_class_names(labels, self.class_names)
+        P, N, scale = self._encode_prompts(names, X.shape[1])
+        kept = np.isin(labels, self.classes_)
+        return P[kept], N[kept], scale
+
+    def _text_sources(self) -> str:
+        return "'clip', 'prototypes'"
+
+    def _encode_prompts(self, names: list[str], n_features: int) -> tuple[Floats, Floats, float]:
+        """Encode positive and negative prompts of the names with the named CLIP."""
+        from skhegraph.clip.model import load_backbone
+        from skhegraph.clip.prompts import PRESETS, text_nodes
+
+        negative = self.negative_templates
+        if negative is None:
+            preset = isinstance(self.templates, str) and self.templates in PRESETS
+            negative = self.templates if preset else "photo"
+        backbone = load_backbone(self.model_name, self.pretrained, self.device)
+        if backbone.n_features != n_features:
+            raise ValueError(
+                f"X has {n_features} features, but the text features of {backbone} have "
+                f"{backbone.n_features}: image and text must come from one CLIP. Give the same "
+                "model_name and pretrained to CLIPFeatures and to "
+                f"{type(self).__name__}, or build both steps with make_hegraph_pipeline; for "
+                "features that no CLIP made, set text_features='prototypes'."
+            )
+        P = text_nodes(backbone, names, self.templates)
+        N = text_nodes(backbone, names, negative, negative=True)
+        return P, N, backbone.logit_scale
+
+
+def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:
+    """One name per label, in the order of the sorted labels.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_classes,)
+        Sorted labels.
+    given : None, sequence of str, or mapping of label to str
+        None takes string labels as they are. Where a meta-estimator has encoded the labels as
+        0 to n_classes - 1, the keys of a mapping are taken in sorted order.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one name per label, or a list holds the labels in another order.
+    """
+    if given is None:
+        names = _names_of_labels(labels)
+    elif isinstance(given, Mapping):
+        names = _names_of_mapping(labels, given)
+    else:
+        names = _names_of_list(labels, given)
+    for label, name in zip(labels, names, strict=True):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(
+                f"Class {str(label)!r} has no name (got {name!r}): every class needs a "
+                "non-empty string in class_names."
+            )
+    return names
+
+
+def _names_of_labels(labels: NDArray[Any]) -> list[str]:
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError(
+            f"The labels ({labels[0]}, ...) are not strings, so they give no prompts: set "
+            "class_names to a list of names in the order of the sorted labels or to a mapping "
+            "from label to name (or text_features='prototypes' to use no text)."
+            + (_ENCODED if _are_encoded(labels) else "")
+        )
+    return [str(label) for label in labels]
+
+
+def _names_of_mapping(labels: NDArray[Any], given: Mapping[Any, Any]) -> list[Any]:
+    missing = [str(label) for label in labels if label not in given]
+    if not missing:
+        return [given[label] for label in labels]
+    if _are_encoded(labels) and len(given) == len(labels):
+        return [given[label] for label in sorted(given)]
+    raise ValueError(
+        f"class_names has no name for {missing[:5]}: the mapping must name every label in y."
+        + (_ENCODED if _are_encoded(labels) else "")
+    )
+
+
+def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
+    if isinstance(given, str):
+        raise ValueError(
+            f"class_names={given!r} is one string: give a list with one name per class, in the "
+            "order of the sorted labels, or a mapping from label to name; to change the prompt, "
+            "set templates."
+        )
+    names = list(given) if isinstance(given, Iterable) else []
+    if len(names) != len(labels):
+        raise ValueError(
+            f"class_names={given!r} holds {len(names)} names for {len(labels)} classes: give one "
+            "per class, in the order of the sorted labels, or a mapping from label to name."
+            + (_ENCODED if _are_encoded(labels) else "")
+            + (
+                " OneVsRestClassifier hides which class a binary problem is about; "
+                "the classifier is multiclass by itself."
+                if _are_encoded(labels) and len(labels) == 2
+                else ""
+            )
+        )
+    expected = [str(label) for label in labels]
+    strings = all(isinstance(label, str) for label in labels)
+    if strings and names != expected and sorted(map(str, names)) == expected:
+        raise ValueError(
+            f"class_names={given!r} holds the labels themselves in another order than the sorted "
+            f"one ({', '.join(expected[:5])}, ...), which would give classes each other's names: "
+            "leave class_names None, or give a mapping from label to name."
+        )
+    return names
+
+
+def _are_encoded(labels: NDArray[Any]) -> bool:
+    """Tell whether the labels are the integers 0 to n_classes - 1."""
+    return labels.dtype.kind in "iu" and bool((labels == np.arange(len(labels))).all())

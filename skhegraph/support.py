@@ -1,0 +1,106 @@
+"""A support set: unit rows, class indices and weights, and the text node of each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+Ints: TypeAlias = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Support:
+    """A validated support set with the text nodes of its classes.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float64
+        Unit rows.
+    y : ndarray of shape (n_samples,), intp
+        Class indices into `classes_`; every class has a row.
+    sample_weight : ndarray of shape (n_samples,), float64
+        Positive weights.
+    positive, negative : ndarray of shape (n_classes, n_features), float64
+        Unit text nodes `P` and `N`.
+    logit_scale : float
+        CLIP's frozen `exp(logit_scale)`, `tau`.
+    """
+
+    X: Floats
+    y: Ints
+    sample_weight: Floats
+    positive: Floats
+    negative: Floats
+    logit_scale: float
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.positive)
+
+    @property
+    def shots(self) -> Floats:
+        """Weighted number of rows of each class, shape (n_classes,)."""
+        return np.bincount(self.y, weights=self.sample_weight).astype(np.float64)
+
+    @property
+    def visual(self) -> Floats:
+        """Visual nodes `V`: the weighted class means, shape (n_classes, n_features)."""
+        return class_means(self.X, self.y, self.sample_weight)
+
+    @property
+    def onehot(self) -> Floats:
+        """Weighted one-hot labels `L`, shape (n_samples, n_classes)."""
+        labels = np.zeros((len(self.y), self.n_classes))
+        labels[np.arange(len(self.y)), self.y] = self.sample_weight
+        return labels
+
+
+def unit_rows(X: ArrayLike) -> Floats:
+    """Scale each row to unit L2 length; a zero row stays zero. Keeps single precision."""
+    X = np.asarray(X)
+    if X.dtype != np.float32:
+        X = np.asarray(X, dtype=np.float64)
+    # Dividing by the largest entry first keeps squares of very large or small rows in range.
+    largest = np.abs(X).max(axis=-1, keepdims=True, initial=0)
+    X = X / np.where(largest > 0, largest, 1)
+    X /= np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), 1)
+    return X
+
+
+def class_means(X: Floats, y: Ints, weight: Floats) -> Floats:
+    """Weighted mean row of each class, of which every one has a row."""
+    labels = csr_array((weight, (y, np.arange(len(y)))))
+    return (labels @ X) / np.bincount(y, weights=weight)[:, None]
+
+
+def mean_of_others(nodes: Floats) -> Floats:
+    """Mean of the other classes' nodes for each class: negatives where no text gives any."""
+    return (nodes.sum(axis=0) - nodes) / (len(nodes) - 1)
+
+
+def distinct_rows(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Ints, Floats]:
+    """Merge equal rows of a class by adding their weights; sort rows by class, then by value."""
+    first: dict[tuple[int, bytes], int] = {}
+    group = [
+        first.setdefault((int(c), x.tobytes()), i)
+        for i, (c, x) in enumerate(zip(y, X, strict=True))
+    ]
+    kept = [first[key] for key in sorted(first)]
+    total: Floats = np.zeros(len(y))
+    np.add.at(total, group, weight)
+    return X[kept], y[kept], total[kept]
+
+
+def effective_weights(weight: Floats) -> Floats:
+    """Scale weights to sum to Kish's effective number of rows, `(sum w)^2 / sum w^2`.
+
+    Equal weights become 1, and a constant factor on all weights changes nothing.
+    """
+    weight = weight / weight.max()
+    return weight * (weight.sum() / np.square(weight).sum())
