@@ -13,6 +13,7 @@ import os
 import pickle
 import threading
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint
+from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, why_not_loaded
 from skhegraph.clip.images import decoder_versions
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ for examples that run offline; not for production. Its training data are for res
 """
 
 _TEXT_BATCH = 256
+# What open_clip, torch, NumPy and safetensors raise on a file that holds no weights of the model.
+_UNFIT = (
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    StopIteration,
+    EOFError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 _backbones: dict[tuple[str, str | None, str], Backbone] = {}
@@ -377,12 +391,16 @@ def _build(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
 
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
-            checkpoint.model_name, checkpoint.path, device="cpu", **checkpoint.options
+            checkpoint.model_name,
+            checkpoint.path,
+            device="cpu",
+            weights_only=True,
+            **checkpoint.options,
         )
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except (*_UNFIT, SafetensorError) as error:
         raise OSError(
             f"The weights in {checkpoint.path or checkpoint.model_name} do not load into the "
-            f"model: {error}"
+            f"model: {why_not_loaded(checkpoint, error)}."
         ) from error
     return model, preprocess, open_clip.get_tokenizer(checkpoint.tokenizer_name)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +14,7 @@ import warnings
 from contextlib import nullcontext
 from copy import copy, deepcopy
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -18,7 +22,7 @@ import pytest
 import torch
 from open_clip import factory
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from skhegraph.clip import checkpoints as _weights
 from skhegraph.clip import model as backbone
@@ -255,18 +259,75 @@ def test_bad_local_weights(small_model, tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         load_backbone(f"local-dir:{tmp_path}", device="cpu")
-    other = tmp_path / "other.pt"
-    torch.save({"visual.proj": torch.zeros(2)}, other)
-    with pytest.raises(OSError, match=r"other.pt do not load into the model"):
-        load_backbone("test-small", str(other), "cpu")
-    broken = tmp_path / "broken.pt"
-    broken.write_bytes(b"not a checkpoint")
-    with pytest.raises(OSError, match=r"broken.pt do not load into the model"):
-        load_backbone("test-small", str(broken), "cpu")
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"not a checkpoint")
-    with pytest.raises(OSError, match=r"broken.safetensors do not load into the model"):
-        load_backbone("test-small", str(broken), "cpu")
+
+
+class RunsCode:
+    """Pickles to a call of `os.system`."""
+
+    def __reduce__(self):
+        return os.system, ("touch code-has-run",)
+
+
+def saved(value, **options) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, **options)
+    return buffer.getvalue()
+
+
+def scripted() -> bytes:
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
+    return buffer.getvalue()
+
+
+WRONG_SHAPES = {
+    name: torch.zeros(tensor.shape[0] + 1, *tensor.shape[1:]) if name.endswith("proj") else tensor
+    for name, tensor in open_clip.CLIP(**CONFIG).state_dict().items()
+}
+BAD_WEIGHTS = {
+    "garbage.pt": (b"abc" * 1000, "is no checkpoint.*starts with b'abcabcabc'"),
+    "empty.pt": (b"", "empty.pt is empty"),
+    "empty.safetensors": (b"", "empty.safetensors is empty"),
+    "text.pt": (b"a note about weights\n" * 50, "is no checkpoint"),
+    "text.safetensors": (b"a note about weights\n" * 50, "is no checkpoint"),
+    "truncated.safetensors": (save({"a": torch.zeros(999)})[:500], "SafetensorError"),
+    "truncated.pt": (saved({"a": torch.zeros(999)})[:500], "RuntimeError"),
+    "code.pt": (saved({"a": RunsCode()}), "could run code.*refused"),
+    "code-in-an-old-file.pt": (
+        saved({"a": RunsCode()}, _use_new_zipfile_serialization=False),
+        "could run code.*refused",
+    ),
+    "code.pkl": (pickle.dumps(RunsCode()), "could run code.*refused"),
+    "scripted.pt": (scripted(), "could run code.*refused"),
+    "number.pt": (saved(3), "holds no state dict"),
+    "no-tensors.pt": (saved({}), "holds no state dict"),
+    "other-names.pt": (saved({"visual.proj": torch.zeros(2)}), "Missing key"),
+    "other-shapes.pt": (saved(WRONG_SHAPES), "size mismatch"),
+    "other-shapes.safetensors": (save(WRONG_SHAPES), "size mismatch"),
+    "garbage.npz": (b"abc" * 1000, "is no checkpoint"),
+}
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_bad_weights_are_one_clear_error(name, in_folder, small_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, reason = BAD_WEIGHTS[name]
+    if in_folder:  # where open_clip takes three kinds of names
+        name = str(Path(name).with_suffix(".safetensors" if "safetensors" in name else ".bin"))
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
+    file = tmp_path / name
+    file.write_bytes(data)
+    with pytest.raises(OSError, match=r"do not load into the model") as caught:
+        if in_folder:
+            load_backbone(f"local-dir:{tmp_path}", device="cpu")
+        else:
+            load_backbone("test-small", str(file), "cpu")
+    text = str(caught.value)
+    assert re.search(reason.replace(Path(name).stem + ".pt", name), text), text
+    assert str(tmp_path if in_folder else file) in text
+    assert "weights_only" not in text and "allow_pickle" not in text and len(text) < 1000
+    assert not (tmp_path / "code-has-run").exists()
 
 
 @pytest.mark.parametrize("model_name", ["ViT-B-32", "hf-hub:org/clip"])
