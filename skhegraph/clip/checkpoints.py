@@ -10,10 +10,8 @@ import difflib
 import json
 import os
 import pickle
+import re
 import textwrap
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -22,7 +20,7 @@ from typing import Any
 
 __all__ = ["Checkpoint", "find_checkpoint", "why_not_loaded"]
 
-_PROBE_SECONDS = 4.0
+_ANSWER_SECONDS = 4  # time for the hub to answer, unless HF_HUB_ETAG_TIMEOUT is set
 _CONFIG = "open_clip_config.json"
 _WEIGHTS = (
     "open_clip_model.safetensors",
@@ -30,6 +28,7 @@ _WEIGHTS = (
     "open_clip_pytorch_model.bin",
 )
 _SUFFIXES = ("*.safetensors", "*.bin", "*.pth")
+_TRANSFORMERS_NAME = re.compile(r"vit-(base|large|huge)-patch(\d+)(?:-(\d+))?$")
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -164,8 +163,7 @@ def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
     name = model_name.replace("/", "-")
     if name not in open_clip.list_models():
         raise ValueError(
-            f"Unknown model_name={model_name!r}. "
-            f"{_nearest(name, [*open_clip.list_models(), 'skhegraph-tiny'])} Accepted: a name "
+            f"Unknown model_name={model_name!r}. {_similar_model(model_name)} Accepted: a name "
             "from open_clip.list_models(), 'hf-hub:organisation/repository', 'local-dir:/path' "
             "or 'skhegraph-tiny'."
         )
@@ -181,7 +179,9 @@ def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
     tag = open_clip.get_pretrained_cfg(name, pretrained)
     if tag:
         options = {"force_quick_gelu": bool(tag.get("quick_gelu", False)), **_image_options(tag)}
-        return Checkpoint(name, _fetch_tag(tag, f"{name}, {pretrained}"), name, options)
+        repository, filename = os.path.split(tag["hf_hub"])
+        path = _fetch(repository, [filename] if filename else _WEIGHTS, f"{name}, {pretrained}")
+        return Checkpoint(name, path, name, options)
     if os.path.isfile(pretrained):
         return Checkpoint(name, pretrained, name, _guess_image_options(name, tags))
     raise ValueError(
@@ -228,67 +228,43 @@ def _check_hub_tokenizer(text_config: dict[str, Any], model_name: str) -> bool:
     return True
 
 
-def _fetch_tag(tag: dict[str, Any], what: str) -> str:
-    import open_clip
-
-    repository, filename = os.path.split(tag.get("hf_hub", ""))
-    if repository:
-        return _fetch(repository, [filename] if filename else _WEIGHTS, what)
-    if not _reachable(tag["url"]):
-        raise _unavailable(what, f"{tag['url']} cannot be reached")
-    return str(open_clip.download_pretrained(tag))
-
-
 def _fetch(repository: str, filenames: Sequence[str], what: str) -> str:
     """Return the path of the first of the files that the hub's cache, or the hub, has."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     for filename in filenames:
         cached = try_to_load_from_cache(repository, filename)
         if isinstance(cached, str):
             return cached
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0").upper() in _TRUE:
-        raise _unavailable(what, f"{repository} is not in the cache and HF_HUB_OFFLINE is set")
-    if not _reachable(constants.ENDPOINT):
-        raise _unavailable(what, f"{constants.ENDPOINT} cannot be reached")
+    timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", _ANSWER_SECONDS))
     for filename in filenames:
+        url = hf_hub_url(repository, filename)
         try:
+            # Asks once, where hf_hub_download would ask a silent hub again for minutes.
+            get_hf_file_metadata(url, timeout=timeout)
             return str(hf_hub_download(repository, filename))
-        except LocalEntryNotFoundError as error:  # the hub did not answer
+        except OfflineModeIsEnabled as error:
+            reason = f"{repository} is not in the cache and HF_HUB_OFFLINE is set"
+            raise _unavailable(what, reason) from error
+        except LocalEntryNotFoundError as error:  # the hub went away between the two calls
             raise _unavailable(what, str(error)) from error
         except EntryNotFoundError:
             continue
-        except OSError as error:
-            raise _unavailable(what, str(error)) from error
+        except (OSError, HTTPError) as error:
+            reason = f"{url} cannot be read ({type(error).__name__}: {error})"
+            raise _unavailable(what, reason) from error
     raise _unavailable(what, f"{repository} has none of the files {', '.join(filenames)}")
-
-
-_TRUE = ("1", "ON", "YES", "TRUE")
-
-
-def _reachable(url: str) -> bool:
-    """Ask for any answer at all within a few seconds, proxies and name lookup included."""
-    answered = []
-
-    def probe() -> None:
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
-            answered.append(True)
-        except urllib.error.HTTPError as error:
-            answered.append(error.code < 500)
-        except urllib.error.URLError as error:
-            # A certificate problem is an answer: the hub's own client has its own settings.
-            answered.append("SSL" in type(error.reason).__name__)
-        except OSError:
-            answered.append(False)
-
-    # The time limit of urlopen does not bound the name lookup: a thread does.
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(_PROBE_SECONDS + 1)
-    return bool(answered and answered[0])
 
 
 def _unavailable(what: str, reason: str) -> OSError:
@@ -298,6 +274,29 @@ def _unavailable(what: str, reason: str) -> OSError:
         "(2) load the model once where there is network, then set HF_HUB_OFFLINE=1 and use the "
         "cache; (3) try things out with the bundled model, model_name='skhegraph-tiny'."
     )
+
+
+def _similar_model(model_name: str) -> str:
+    """Suggest what a name that open_clip does not know may mean, such as that of a repository."""
+    import open_clip
+
+    models = open_clip.list_models()
+    organisation, slash, repository = model_name.rpartition("/")
+    match = _TRANSFORMERS_NAME.search(repository.lower())
+    if slash and match:
+        size, patch, pixels = match.groups()
+        name = "-".join(filter(None, ("ViT", size[0].upper(), patch, pixels)))
+        tags = open_clip.list_pretrained_tags_by_model(name) if name in models else []
+        if tags:
+            tag = organisation if organisation in tags else tags[0]
+            return f"Nearest: model_name={name!r} with pretrained={tag!r}."
+    nearest = _nearest(model_name.replace("/", "-"), [*models, "skhegraph-tiny"])
+    if slash:
+        return (
+            f"{nearest} A repository of the hub that holds an {_CONFIG} is "
+            f"model_name='hf-hub:{model_name}'."
+        )
+    return nearest
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

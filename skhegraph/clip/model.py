@@ -125,8 +125,9 @@ class Backbone:
         self.n_features = int(self._encode_prompts([""]).shape[1])
 
     def __repr__(self) -> str:
-        """Name the model, its weights and its device."""
-        return f"Backbone({self.model_name!r}, {self.pretrained!r}, device={self.device!r})"
+        """Name the model, its weights where they have a name of their own, and its device."""
+        weights = "" if self.pretrained is None else f"{self.pretrained!r}, "
+        return f"Backbone({self.model_name!r}, {weights}device={self.device!r})"
 
     def fingerprint(self) -> str:
         """Digest of what image features depend on, besides the image.
