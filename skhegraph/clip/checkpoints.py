@@ -9,16 +9,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import pickle
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Checkpoint", "find_checkpoint", "why_not_loaded"]
+__all__ = ["Checkpoint", "find_checkpoint", "weights_in"]
 
 _ANSWER_SECONDS = 4  # time for the hub to answer, unless HF_HUB_ETAG_TIMEOUT is set
 _CONFIG = "open_clip_config.json"
@@ -85,60 +83,26 @@ def find_checkpoint(model_name: str, pretrained: str | None) -> Checkpoint:
     return _from_name(model_name, pretrained)
 
 
-def why_not_loaded(checkpoint: Checkpoint, error: Exception) -> str:
-    """Word the reason why weights did not load, never advising to run code from a file.
+def weights_in(folder: Path) -> list[Path]:
+    """List the files in a folder that open_clip takes for weights.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-        What was to be loaded.
-    error : Exception
-        What loading it raised.
+    folder : Path
+        A local folder.
 
     Returns
     -------
-    str
-        The reason and, where one is known, the remedy.
+    list of Path
+        The files, in order of their names.
     """
-    if checkpoint.path is None:
-        files = _weights_in(Path(checkpoint.model_name.removeprefix("local-dir:")))
-    else:
-        files = [Path(checkpoint.path)]
-    for file in files:
-        if problem := _no_checkpoint(file):
-            return f"{file.name} {problem}"
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
-        return (
-            "it holds more than tensors, and reading that could run code from the file, so it is "
-            "refused. Accepted: safetensors, or a state dict alone, saved by "
-            "torch.save(model.state_dict(), path)"
-        )
-    if isinstance(error, (AttributeError, StopIteration)):
-        return "it holds no state dict, which maps names of parameters to tensors"
-    return f"{type(error).__name__}: {textwrap.shorten(text, 500)}"
-
-
-def _no_checkpoint(file: Path) -> str | None:
-    """Tell by its first bytes that a file is neither safetensors nor made by torch.save."""
-    with file.open("rb") as opened:
-        head = opened.read(9)
-    if not head:
-        return "is empty"
-    is_saved_by_torch = head.startswith((b"PK\x03\x04", b"\x80"))
-    if is_saved_by_torch or head[8:] == b"{":
-        return None
-    return f"is no checkpoint, neither safetensors nor made by torch.save: it starts with {head!r}"
-
-
-def _weights_in(folder: Path) -> list[Path]:
     return sorted(path for suffix in _SUFFIXES for path in folder.glob(suffix))
 
 
 def _check_folder(folder: Path, model_name: str) -> None:
     if not (folder / _CONFIG).is_file():
         raise FileNotFoundError(f"model_name={model_name!r}: there is no {folder / _CONFIG}.")
-    if not _weights_in(folder):
+    if not weights_in(folder):
         raise FileNotFoundError(
             f"model_name={model_name!r}: {folder} holds no weights ({', '.join(_SUFFIXES)})."
         )

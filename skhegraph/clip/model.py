@@ -1,29 +1,26 @@
-"""Load a CLIP once a process and encode images and text with it.
+"""Load a CLIP, once per process, and encode images and text with it.
 
-This is the only module that imports open_clip, and it does so inside functions: importing it
-is cheap, and nothing that only needs features or a fitted classifier pays for the models.
+open_clip and torch are imported inside functions: importing this module is cheap, and nothing
+that only needs features or a fitted classifier pays for the models.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import os
-import pickle
 import threading
 import warnings
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, why_not_loaded
-from skhegraph.clip.images import decoder_versions
+from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, weights_in
+from skhegraph.clip.fingerprint import fingerprint
+from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
 
 if TYPE_CHECKING:
     import torch
@@ -41,20 +38,6 @@ for examples that run offline; not for production. Its training data are for res
 """
 
 _TEXT_BATCH = 256
-# What open_clip, torch, NumPy and safetensors raise on a file that holds no weights of the model.
-_UNFIT = (
-    RuntimeError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ValueError,
-    AssertionError,
-    StopIteration,
-    EOFError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
-_PLAIN = (bool, int, float, str, tuple, type(None))
 
 _backbones: dict[tuple[str, str | None, str], Backbone] = {}
 _lock = threading.RLock()
@@ -130,23 +113,12 @@ class Backbone:
         return f"Backbone({self.model_name!r}, {weights}device={self.device!r})"
 
     def fingerprint(self) -> str:
-        """Digest of what image features depend on, besides the image.
-
-        Architecture and weights of the image tower, preprocessing, precision, and the versions
-        of what decodes and resizes.
-        """
-        import torch
-
+        """Digest of what image features depend on, besides the image."""
         if self._fingerprint is None:
-            tower = self._model.visual
-            digest = hashlib.blake2b(f"{self.preprocess} {self.device != 'cpu'}".encode())
-            digest.update(f"{decoder_versions()} torchvision {version('torchvision')}".encode())
-            digest.update("\n".join(_architecture(tower)).encode())
-            for name, tensor in sorted(tower.state_dict().items()):
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                values = tensor.detach().cpu().contiguous().flatten()
-                digest.update(values.view(torch.uint8).numpy())
-            self._fingerprint = digest.hexdigest()
+            precision = "full" if self.device == "cpu" else "half"
+            self._fingerprint = fingerprint(
+                self._model.visual, preprocess=repr(self.preprocess), precision=precision
+            )
         return self._fingerprint
 
     def encode_images(self, batch: torch.Tensor | Sequence[torch.Tensor]) -> np.ndarray:
@@ -388,7 +360,6 @@ def _build_tiny() -> tuple[Any, Any, Any]:
 def _build(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
     """Make any other model with open_clip's factory from files that are on this machine."""
     import open_clip
-    from safetensors import SafetensorError
 
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
@@ -398,27 +369,13 @@ def _build(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
             weights_only=True,
             **checkpoint.options,
         )
-    except (*_UNFIT, SafetensorError) as error:
+    except UNFIT_ERRORS as error:
+        path = Path(checkpoint.path or checkpoint.model_name.removeprefix("local-dir:"))
+        weights = weights_in(path) if path.is_dir() else [path]
         raise OSError(
-            f"The weights in {checkpoint.path or checkpoint.model_name} do not load into the "
-            f"model: {why_not_loaded(checkpoint, error)}."
+            f"The weights in {path} do not load into the model: {why_not_loaded(weights, error)}."
         ) from error
     return model, preprocess, open_clip.get_tokenizer(checkpoint.tokenizer_name)
-
-
-def _architecture(module: torch.nn.Module) -> Iterator[str]:
-    """Describe each part of a network: its class and the settings that its weights do not show.
-
-    Those are plain attributes, such as the number of heads, and functions that act between
-    layers, such as an activation.
-    """
-    for name, part in module.named_modules():
-        yield f"{name}: {type(part).__module__}.{type(part).__qualname__}"
-        for key, value in sorted(vars(part).items()):
-            if isinstance(value, _PLAIN) and key != "training":
-                yield f"{name}.{key} = {value!r}"
-            elif inspect.isroutine(value) or inspect.isclass(value):
-                yield f"{name}.{key} = {value.__module__}.{value.__qualname__}"
 
 
 def _split_transform(preprocess: Any) -> tuple[Any, Any, Any]:
