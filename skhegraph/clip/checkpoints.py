@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -138,14 +139,9 @@ def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
             f"tag ({', '.join(tags) or 'open_clip knows none for this model'}) or a local "
             "checkpoint file."
         )
-    config = open_clip.get_model_config(name)
-    _check_hub_tokenizer(config["text_cfg"], name)
-    tag = open_clip.get_pretrained_cfg(name, pretrained)
-    if tag:
-        options = {"force_quick_gelu": bool(tag.get("quick_gelu", False)), **_image_options(tag)}
-        repository, filename = os.path.split(tag["hf_hub"])
-        path = _fetch(repository, [filename] if filename else _WEIGHTS, f"{name}, {pretrained}")
-        return Checkpoint(name, path, name, options)
+    _check_hub_tokenizer(open_clip.get_model_config(name)["text_cfg"], name)
+    if open_clip.get_pretrained_cfg(name, pretrained):
+        return _from_tag(name, pretrained)
     if os.path.isfile(pretrained):
         return Checkpoint(name, pretrained, name, _guess_image_options(name, tags))
     raise ValueError(
@@ -154,14 +150,22 @@ def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
     )
 
 
+def _from_tag(name: str, tag: str) -> Checkpoint:
+    import open_clip
+
+    config = open_clip.get_pretrained_cfg(name, tag)
+    repository, filename = os.path.split(config["hf_hub"])
+    path = _fetch(repository, [filename] if filename else _WEIGHTS, f"{name}, {tag}")
+    quick_gelu = bool(config.get("quick_gelu", False))
+    return Checkpoint(name, path, name, {"force_quick_gelu": quick_gelu, **_image_options(config)})
+
+
 def _image_options(config: dict[str, Any]) -> dict[str, Any]:
     return {f"image_{key}": config[key] for key in _PREPROCESSING if key in config}
 
 
 def _guess_image_options(name: str, tags: Sequence[str]) -> dict[str, Any]:
     """Give a bare file the preprocessing that the model's published weights agree on."""
-    import warnings
-
     import open_clip
 
     configs = [_image_options(open_clip.get_pretrained_cfg(name, tag)) for tag in tags]

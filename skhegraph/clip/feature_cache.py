@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Seconds to wait for another process that is writing.
-LOCK_TIMEOUT = 60.0
-#: Keys a statement asks for.
-LOOKUP_CHUNK = 500
+# Seconds to wait for another process that is writing.
+_LOCK_TIMEOUT = 60.0
+# Keys per statement.
+_LOOKUP_CHUNK = 500
+
+__all__ = ["FeatureStore"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -101,7 +103,7 @@ class FeatureStore:
         """Connection that rolls back what is not committed when it closes."""
         try:
             with closing(
-                sqlite3.connect(self.path, timeout=LOCK_TIMEOUT, isolation_level=None)
+                sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, isolation_level=None)
             ) as db:
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, "
@@ -119,8 +121,8 @@ class FeatureStore:
     ) -> list[int]:
         """Fill the stored rows; return the positions that are missing or damaged."""
         missing = []
-        for start in range(0, len(wanted), LOOKUP_CHUNK):
-            positions = wanted[start : start + LOOKUP_CHUNK]
+        for start in range(0, len(wanted), _LOOKUP_CHUNK):
+            positions = wanted[start : start + _LOOKUP_CHUNK]
             chunk = [keys[i] for i in positions]
             marks = ",".join("?" * len(chunk))
             query = f"SELECT key, row, checksum FROM features WHERE key IN ({marks})"

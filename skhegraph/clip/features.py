@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import islice
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from joblib import cpu_count
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_scalar, gen_batches
 
@@ -22,6 +20,7 @@ from skhegraph.clip.images import (
     decode_image,
     describe_source,
 )
+from skhegraph.clip.threads import map_ahead
 
 if TYPE_CHECKING:
     from skhegraph.clip.feature_cache import FeatureStore
@@ -29,16 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CLIPFeatures"]
 
-_CHUNK = 8  # images a task: small enough to share out, large enough to hide the pool's cost
-_MAX_WORKERS = 8
-_PIECE = 16  # batches a transaction of the feature store
+_PIECE = 16  # batches per transaction of the feature store: what a kill can lose
 
 
 class CLIPFeatures(TransformerMixin, BaseEstimator):
     """Encode images with CLIP's image tower into rows of unit length.
 
     Stateless: `transform` works without `fit`. Construction loads nothing; the model is loaded
-    when it is first needed, once a process for all instances and clones, and is never pickled.
+    when it is first needed, once per process for all instances and clones, and is never pickled.
 
     Parameters
     ----------
@@ -55,14 +52,15 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         "auto" takes CUDA, else MPS, else the CPU; or "cpu", "cuda", "cuda:1", "mps". On an
         accelerator the model runs in half precision.
     batch_size : int, default=64
-        Images a forward pass. It changes speed and memory, not the result (beyond rounding:
+        Images per forward pass. It changes speed and memory, not the result (beyond rounding:
         1e-6 on the CPU, about 1e-3 in the half precision of an accelerator).
     num_workers : int or None, default=None
         Threads that decode and resize while the model runs. None takes the number of CPU
         cores, 8 at most.
     cache_dir : str, path or None, default=None
         Folder of an on-disk store of features, shared by processes and runs: an image whose
-        bytes were encoded before with the same weights and preprocessing is not encoded again.
+        bytes were encoded before by the same model, with the same preprocessing, is not encoded
+        again.
     cache_max_bytes : int or None, default=None
         Bound on the stored features; the oldest go first. None sets no bound.
     on_error : {"raise", "nan"}, default="raise"
@@ -234,14 +232,6 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         """Encode distinct images; return their features and the reasons of those unreadable."""
         features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
-        rows: list[int] = []
-        pixels: list[np.ndarray] = []
-
-        def flush() -> None:
-            if rows and not (errors and self.on_error == "raise"):
-                features[rows] = backbone.encode_pixels(pixels)
-            rows.clear()
-            pixels.clear()
 
         def read(source: Any) -> np.ndarray | str:
             try:
@@ -249,17 +239,13 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             except ImageDecodeError as error:
                 return str(error)
 
-        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
-        results = _map_ahead(read, sources, workers, ahead=2 * self.batch_size)
-        for i, result in enumerate(_progress(results, len(sources), self.verbose)):
-            if isinstance(result, str):
-                errors[i] = result
-                continue
-            rows.append(i)
-            pixels.append(result)
-            if len(rows) == self.batch_size:
-                flush()
-        flush()
+        results = map_ahead(read, sources, self.num_workers, ahead=2 * self.batch_size)
+        decoded = enumerate(_progress(results, len(sources), self.verbose))
+        for batch in iter(lambda: dict(islice(decoded, self.batch_size)), {}):
+            pixels = {i: result for i, result in batch.items() if not isinstance(result, str)}
+            errors.update((i, result) for i, result in batch.items() if i not in pixels)
+            if pixels and not (errors and self.on_error == "raise"):
+                features[list(pixels)] = backbone.encode_pixels(list(pixels.values()))
         return features, errors
 
     def _encode_through_store(
@@ -285,7 +271,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             errors.update({part[missing[j]]: reason for j, reason in unreadable.items()})
             return rows
 
-        for chunk in gen_batches(len(readable), _PIECE * self.batch_size):  # what a kill can lose
+        for chunk in gen_batches(len(readable), _PIECE * self.batch_size):
             part = readable[chunk]
             features[part] = store.get_or_compute(
                 [cast("bytes", keys[first[n]]) for n in part], compute
@@ -303,9 +289,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
 
         digests: list[bytes | str | None] = [known_digest(source) for source in sources]
         unknown = [i for i, digest in enumerate(digests) if digest is None]
-        workers = self.num_workers or min(cpu_count(), _MAX_WORKERS)
         to_read = [sources[i] for i in unknown]
-        read = _map_ahead(read_digest, to_read, workers, ahead=2 * self.batch_size)
+        read = map_ahead(read_digest, to_read, self.num_workers, ahead=2 * self.batch_size)
         for i, digest in zip(unknown, read, strict=True):
             digests[i] = digest
         return [store.key(d) if isinstance(d, bytes) else str(d) for d in digests]
@@ -346,26 +331,6 @@ def _number_distinct(values: Sequence[Hashable]) -> tuple[list[int], list[int]]:
             first.append(position)
         which.append(number)
     return which, first
-
-
-def _map_ahead(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int, ahead: int
-) -> Iterator[Any]:
-    """Apply a function in threads, in order, with about `ahead` results waiting at most."""
-    chunk = max(1, min(_CHUNK, -(-len(items) // workers)))
-    waiting: deque[Future[list[Any]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="skhegraph") as pool:
-        try:
-            for start in range(0, len(items), chunk):
-                part = items[start : start + chunk]
-                waiting.append(pool.submit(lambda part: [function(x) for x in part], part))
-                if len(waiting) * chunk > ahead:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _progress(results: Iterator[Any], total: int, verbose: int) -> Iterator[Any]:

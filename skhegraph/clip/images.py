@@ -1,8 +1,7 @@
 """Turn anything that holds an image into an RGB ``PIL.Image``.
 
-Two functions: :func:`as_image_list` turns the container that a user passes as ``X`` into a
-plain list, and :func:`decode_image` turns one element of it into an RGB image. Neither knows
-anything about CLIP.
+:func:`as_image_list` turns the container that a user passes as ``X`` into a plain list, and
+:func:`decode_image` turns one element of it into an RGB image. Neither knows anything of CLIP.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def as_image_list(X: Any) -> list[Any]:
     Parameters
     ----------
     X : list, tuple, object array, Series, one-column frame, 4-D array or 4-D tensor
-        One entry an image. A 4-D array is a batch (n, H, W, channels), a 4-D torch tensor a
+        One entry per image. A 4-D array is a batch (n, H, W, channels), a 4-D torch tensor a
         batch (n, channels, H, W).
 
     Returns

@@ -1,7 +1,8 @@
 """Class names and templates to prompts, and prompts to text nodes.
 
 Templates are plain format strings with one ``{}`` for the class name, so they pickle, print and
-compare. Positive prompts say what is in the image, negative ones what is not.
+compare. Positive prompts say what is in the image, negative ones what is not; their nodes are
+the two kinds of text nodes of the heterogeneous graph of Zhao et al. 2024, arXiv 2410.07854.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import difflib
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from skhegraph.clip.presets import DEFAULT, PRESETS, Preset
 
 if TYPE_CHECKING:
     from skhegraph.clip.model import Backbone
@@ -23,83 +24,6 @@ __all__ = ["DEFAULT", "PRESETS", "Preset", "Templates", "build_prompts", "text_n
 Templates = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 """A preset's name, a format string, several of them, or descriptions by class name."""
 
-
-@dataclass(frozen=True)
-class Preset:
-    """Templates that suit one data set.
-
-    Parameters
-    ----------
-    templates : tuple of str
-        Format strings for positive prompts.
-    negative_templates : tuple of str
-        Format strings for negative prompts.
-    """
-
-    templates: tuple[str, ...]
-    negative_templates: tuple[str, ...]
-
-
-_PHOTO = Preset(("a photo of a {}.",), ("a photo of no {}.",))
-
-DEFAULT = "photo"
-"""Name of the preset that is used when none is given."""
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "photo": _PHOTO,
-        "imagenet": Preset(
-            (
-                "itap of a {}.",
-                "a bad photo of the {}.",
-                "a origami {}.",
-                "a photo of the large {}.",
-                "a {} in a video game.",
-                "art of the {}.",
-                "a photo of the small {}.",
-                "a photo of a {}.",
-            ),
-            (
-                "itap of no {}.",
-                "a bad photo without the {}.",
-                "no origami {}.",
-                "a photo without the large {}.",
-                "no {} in a video game.",
-                "art without the {}.",
-                "a photo without the small {}.",
-                "a photo of no {}.",
-            ),
-        ),
-        "caltech101": _PHOTO,
-        "oxford_pets": Preset(
-            ("a photo of a {}, a type of pet.",), ("a photo of a pet that is not a {}.",)
-        ),
-        "stanford_cars": Preset(("a photo of a {}.",), ("a photo of a car that is not a {}.",)),
-        "oxford_flowers": Preset(
-            ("a photo of a {}, a type of flower.",), ("a photo of a flower that is not a {}.",)
-        ),
-        "food101": Preset(
-            ("a photo of {}, a type of food.",), ("a photo of food that is not {}.",)
-        ),
-        "fgvc_aircraft": Preset(
-            ("a photo of a {}, a type of aircraft.",),
-            ("a photo of an aircraft that is not a {}.",),
-        ),
-        "sun397": _PHOTO,
-        "dtd": Preset(("{} texture.",), ("not {} texture.",)),
-        "eurosat": Preset(
-            ("a centered satellite photo of {}.",), ("a centered satellite photo without {}.",)
-        ),
-        "ucf101": Preset(
-            ("a photo of a person doing {}.",), ("a photo of a person not doing {}.",)
-        ),
-    }
-)
-"""Presets by name: ``"photo"`` and the eleven usual few-shot data sets.
-
-The positive templates are those in common use since CoOp (for ImageNet its seven selected ones
-and "a photo of a {}."); the negative ones are this package's, one for each positive.
-"""
 
 _FORMS = (
     "a preset's name, a format string with one '{}', a sequence of format strings, or a mapping "
@@ -125,7 +49,7 @@ def build_prompts(
     Returns
     -------
     list of list of str
-        One list of prompts a class, in the order of `class_names`.
+        One list of prompts per class, in the order of `class_names`.
 
     Raises
     ------
@@ -147,8 +71,9 @@ def build_prompts(
     """
     names = _check_class_names(class_names)
     if isinstance(templates, Mapping):
-        return _descriptions(names, templates)
-    formats = _resolve(templates, negative)
+        _check_keys(names, templates)
+        return [_descriptions(name, templates[name]) for name in names]
+    formats = _formats(templates, negative)
     return [[template.format(name) for template in formats] for name in names]
 
 
@@ -159,7 +84,7 @@ def text_nodes(
     *,
     negative: bool = False,
 ) -> np.ndarray:
-    """Compute a text node a class: the mean feature of its prompts, at unit length.
+    """Compute one text node per class: the mean feature of its prompts, at unit length.
 
     Parameters
     ----------
@@ -175,7 +100,7 @@ def text_nodes(
     Returns
     -------
     ndarray of shape (C, D), float32
-        Mean over a class's prompts of their unit text features, normalised again.
+        For each class the mean of the unit text features of its prompts, normalised again.
 
     Examples
     --------
@@ -209,27 +134,35 @@ def _check_class_names(class_names: Sequence[str]) -> list[str]:
     return names
 
 
-def _resolve(templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
+def _formats(templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
+    """Return the format strings of a preset or of the user, checked."""
+    if isinstance(templates, str) and templates in PRESETS:
+        preset = PRESETS[templates]
+        return preset.negative_templates if negative else preset.templates
     if isinstance(templates, str):
-        if templates in PRESETS:
-            preset = PRESETS[templates]
-            return preset.negative_templates if negative else preset.templates
-        if "{" not in templates:
-            close = difflib.get_close_matches(templates.lower(), PRESETS, n=3, cutoff=0.5)
-            hint = f"Nearest: {', '.join(close)}." if close else f"Presets: {', '.join(PRESETS)}."
-            raise ValueError(
-                f"templates={templates!r} is no preset and has no '{{}}' for the class name. "
-                f"{hint} Accepted: {_FORMS}."
-            )
+        _check_is_no_misspelt_preset(templates)
         templates = (templates,)
-    elif not isinstance(templates, Sequence) and not isinstance(templates, np.ndarray):
+    elif not isinstance(templates, (Sequence, np.ndarray)):
         raise TypeError(f"templates must be {_FORMS}, got {type(templates).__name__}.")
     if len(templates) == 0:
         raise ValueError(f"templates is empty. Accepted: {_FORMS}.")
-    return tuple(_check_template(template) for template in templates)
+    for template in templates:
+        _check_template(template)
+    return tuple(templates)
 
 
-def _check_template(template: str) -> str:
+def _check_is_no_misspelt_preset(template: str) -> None:
+    if "{" in template:
+        return
+    close = difflib.get_close_matches(template.lower(), PRESETS, n=3, cutoff=0.5)
+    hint = f"Nearest: {', '.join(close)}." if close else f"Presets: {', '.join(PRESETS)}."
+    raise ValueError(
+        f"templates={template!r} is no preset and has no '{{}}' for the class name. "
+        f"{hint} Accepted: {_FORMS}."
+    )
+
+
+def _check_template(template: str) -> None:
     if not isinstance(template, str):
         raise TypeError(f"a template must be a str, got {type(template).__name__}: {template!r}.")
     try:
@@ -243,10 +176,9 @@ def _check_template(template: str) -> str:
             f"and no other field; it has {found}. Ready-made presets (each by its name alone): "
             f"{', '.join(PRESETS)}."
         )
-    return template
 
 
-def _descriptions(names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> list[list[str]]:
+def _check_keys(names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> None:
     missing = [name for name in names if name not in mapping]
     extra = [key for key in mapping if key not in set(names)]
     if missing or extra:
@@ -259,16 +191,16 @@ def _descriptions(names: list[str], mapping: Mapping[str, str | Sequence[str]]) 
             )
             + "."
         )
-    prompts = []
-    for name in names:
-        value = mapping[name]
-        group = [value] if isinstance(value, str) else list(value)
-        if not group:
-            raise ValueError(f"the templates mapping has no description of class {name!r}.")
-        for text in group:
-            if not isinstance(text, str) or not text.strip():
-                raise TypeError(
-                    f"a description of class {name!r} must be a non-blank str, got {text!r}."
-                )
-        prompts.append(group)
-    return prompts
+
+
+def _descriptions(name: str, value: str | Sequence[str]) -> list[str]:
+    """Return the descriptions of one class, checked."""
+    texts = [value] if isinstance(value, str) else list(value)
+    if not texts:
+        raise ValueError(f"the templates mapping has no description of class {name!r}.")
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise TypeError(
+                f"a description of class {name!r} must be a non-blank str, got {text!r}."
+            )
+    return texts

@@ -8,8 +8,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.clip import features as features_module
 from skhegraph.clip import model as backbone_module
-from skhegraph.clip.features import CLIPFeatures, _map_ahead
+from skhegraph.clip.features import CLIPFeatures
 from skhegraph.clip.model import load_backbone
 
 
@@ -207,33 +205,6 @@ def test_bad_containers_and_parameters(method, paths):
     ]:
         with pytest.raises(error, match=message):
             getattr(tiny().set_params(**params), method)(paths)
-
-
-def test_work_ahead_is_bounded():
-    lock, running, peak = threading.Lock(), [0], [0]
-
-    def produce(item):
-        with lock:
-            running[0] += 1
-            peak[0] = max(peak[0], running[0])
-        return item
-
-    got = []
-    for item in _map_ahead(produce, range(500), workers=2, ahead=20):
-        got.append(item)
-        time.sleep(0.0002)
-        with lock:
-            running[0] -= 1
-    assert got == list(range(500))
-    assert peak[0] <= 20 + 2 * 8 + 1
-
-
-def test_work_stops_when_the_consumer_does():
-    done = []
-    results = _map_ahead(lambda item: done.append(item), range(1000), workers=2, ahead=20)
-    next(results)
-    results.close()
-    assert len(done) < 100
 
 
 def test_verbose_shows_a_bar(images, capsys):

@@ -144,9 +144,8 @@ def test_concurrent_callers_load_once(monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     monkeypatch.setattr(backbone, "_backbones", {})
-    built = []
-    original = backbone._build_tiny
-    monkeypatch.setattr(backbone, "_build_tiny", lambda: built.append(1) or original())
+    built, original = [], open_clip.CLIP
+    monkeypatch.setattr(open_clip, "CLIP", lambda **c: built.append(1) or original(**c))
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(lambda _: load_backbone(TINY, device="cpu"), range(8)))
     assert len(built) == 1 and len(set(map(id, loaded))) == 1

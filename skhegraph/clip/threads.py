@@ -1,0 +1,53 @@
+"""Work that threads do ahead of its consumer, in order and within a bound."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from joblib import cpu_count
+
+__all__ = ["map_ahead"]
+
+_CHUNK = 8  # items per task: few enough to share out, enough to hide the cost of the pool
+_MAX_WORKERS = 8
+
+
+def map_ahead(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int | None, ahead: int
+) -> Iterator[Any]:
+    """Apply a function in threads.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one item.
+    items : sequence
+        What to apply it to.
+    workers : int or None
+        Number of threads; None takes the number of CPU cores, 8 at most.
+    ahead : int
+        About how many results may wait for the consumer.
+
+    Yields
+    ------
+    object
+        The results, in the order of the items.
+    """
+    workers = workers or min(cpu_count(), _MAX_WORKERS)
+    chunk = max(1, min(_CHUNK, -(-len(items) // workers)))
+    waiting: deque[Future[list[Any]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="skhegraph") as pool:
+        try:
+            for start in range(0, len(items), chunk):
+                part = items[start : start + chunk]
+                waiting.append(pool.submit(lambda part: [function(x) for x in part], part))
+                if len(waiting) * chunk > ahead:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
