@@ -1,330 +1,54 @@
 """
-Out of one machine: search, extraction and prediction on a Dask cluster
-=======================================================================
+Out of one machine
+==================
 
-`GridSearchCV` runs on the workers through joblib's Dask backend; bulk encoding and prediction are
-one Dask task a part, and a part is one Parquet file: path, features and, with a fitted
-classifier, label and probability.
-
-    python examples/cluster.py                          # digits, tiny CLIP, two local workers
-    python examples/cluster.py folder --out results     # your images, a subfolder a class
-    python examples/cluster.py folder --out /shared/results --scheduler tcp://host:8786
-
-Needs ``pip install -e ".[cluster]"`` here, on the scheduler and on the workers, which see the
-images and `--out` under the same paths. As a script this file travels to the workers along with
-the tasks; to import it elsewhere, call ``client.upload_file("cluster.py")`` once.
-
-**Restart.** Run the same call again: parts that are there are not made again. A part is written
-under a name of its own and renamed, so it is whole or absent, and a worker that is killed loses
-the part in its hands; Dask gives it to another one. A part that was in place but not reported is
-not encoded again, and should two workers make the same part, the later one replaces it with the
-same rows. Thus every path is in the store once. A manifest keeps extractions with other images,
-model, classifier or part size out of the folder; it does not notice that an image file changed.
-
-**Workers.** The model is loaded once a process, under a lock, and never sent. Start workers with
-one thread each: a worker a core with ``num_workers=1`` (Dask sets OMP_NUM_THREADS=1), or a worker
-a GPU with as many decoding threads (`num_workers`) as it has cores. Bulk encoding goes without
-`cache_dir`, whose writers wait for each other; the search, on few images, goes with it (SQLite: the
-shared folder needs working file locks).
-
-100 million images: time and cost
----------------------------------
-
-Measured on 2026-11-24 with `extract`, two workers on two virtual CPU cores that other work was
-using too, so "a core" is a second of CPU time (while the cores were idle, the clock agreed within
-10 %). JPEG files are 500 x 375 pixels, 55 kB; ViT-B-32 has random weights, as fast as any. The
-price is an assumption: 0.04 a core-hour. N = 100,000,000.
-
-==================================  ============  ============  ==============
-.                                   tiny, 8 x 8   tiny, JPEG    ViT-B-32, JPEG
-==================================  ============  ============  ==============
-measured: images/s a core           400           180           7
-measured: bytes an image, stored    520           520           2,070
-core-hours = N / rate / 3600        69            154           3,970
-hours on 100 cores                  0.7           1.5           40
-hours on 1,000 cores                0.07          0.15          4.0
-cost = core-hours * price           2.8           6.2           159
-store = N * bytes an image          52 GB         52 GB         207 GB
-==================================  ============  ============  ==============
-
-Also measured: 6 ms of Dask a part of 1,000 (tasks that do nothing, client and scheduler included);
-0.05 to 0.15 s to write and sync 10,000 rows of 512; 4 to 12 s to start a worker (importing torch,
-tiny CLIP), 4 to 6 s more for ViT-B-32. The rest is arithmetic:
-
-- Parts: 1,000 images make 100,000 files (2 MB for ViT-B-32), 143 s of a core each: that is what a
-  killed worker loses and how long the last part keeps the others waiting. Take what a worker does
-  in two to ten minutes, 10,000 images and more where a GPU is fast.
-- Dask: 100,000 parts at 6 ms are 10 minutes of the client, spread over the run. It can hand out
-  160 parts a second; 1,000 cores of ViT-B-32 ask for 7. Writing takes 0.01 % of the time, starting
-  1,000 workers 5 core-hours.
-- Reading: 1,000 cores of ViT-B-32 read 7,000 images or 390 MB a second, 5.5 TB in all. Files far
-  away or larger images can make this the limit.
-- Memory: the list of 100 million paths of 60 characters takes 12 GB in the client. Ten runs of 10
-  million, a folder each, take 1.2 GB.
-- Not measured: a GPU, more than two workers, a network file system. Put the rate that this script
-  prints for your images and model into the formulas.
+The search runs on the workers of a Dask cluster, and so does the encoding of many images, into a
+store that a killed or repeated run completes. Here the cluster is two processes on this machine and
+the images are scikit-learn's digits; give `Client` the address of a scheduler, and your own files,
+for the real thing. Needs ``pip install "skhegraph[cluster]"``; `skhegraph.cluster` has the details.
 """
 
-from __future__ import annotations
-
-import argparse
-import hashlib
-import json
-import math
-import os
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
-from uuid import uuid4
 
-import joblib
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from distributed import Client, Future, as_completed
+from distributed import Client
 from PIL import Image
-from pyarrow.dataset import Dataset, dataset
-from sklearn.datasets import load_digits, load_files
-from sklearn.model_selection import GridSearchCV
+from sklearn.datasets import load_digits
 
-from skhegraph import CLIPFeatures, FewShotSplit, HeGraphClassifier, make_hegraph_pipeline
+from skhegraph import CLIPFeatures, FewShotSplit, make_hegraph_pipeline
+from skhegraph.cluster import extract, read, search
 
-WINDOW = 3  # parts that are handed out at a time, for each thread of the workers
-MANY = 100_000_000
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
-def extract(
-    client: Client,
-    paths: Sequence[str],
-    folder: str | os.PathLike[str],
-    clip: CLIPFeatures,
-    *,
-    classifier: HeGraphClassifier | None = None,
-    images_per_part: int = 1_000,
-) -> int:
-    """Encode images on the workers into one Parquet file a part; go on where a run stopped.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Its workers see `folder` and the images under the same paths.
-    paths : sequence of str
-        Image files; anything with a length and slices.
-    folder : path
-        The store; one run at a time.
-    clip : CLIPFeatures
-        Without `cache_dir`, whose writers wait for each other. With ``on_error="nan"`` an
-        unreadable image gets features of NaN and no label; with "raise" it ends the run.
-    classifier : HeGraphClassifier or None, default=None
-        Fitted; adds the columns ``label`` and ``probability``.
-    images_per_part : int, default=1_000
-        Rows of a file, and the work that a killed worker loses.
-
-    Returns
-    -------
-    int
-        Number of images that this run encoded.
-    """
-    folder = Path(folder).absolute()
-    open_store(folder, manifest_of(paths, clip, classifier, images_per_part))
-    made = {path.name for path in folder.glob("part-*.parquet")}
-    numbers = range(math.ceil(len(paths) / images_per_part))
-    missing = (number for number in numbers if part_name(number) not in made)
-    # A task's result, not scattered data: it is made again if all its holders are killed.
-    steps = client.submit(tuple, (clip, classifier), pure=False)
-
-    def submit(number: int) -> Future:
-        start = number * images_per_part
-        images = [os.fspath(path) for path in paths[start : start + images_per_part]]
-        return client.submit(make_part, folder / part_name(number), images, steps, pure=False)
-
-    def next_parts(running: int) -> list[Future]:
-        window = WINDOW * max(1, sum(client.nthreads().values()))
-        return [submit(number) for number in islice(missing, max(0, window - running))]
-
-    running = as_completed(next_parts(0))
-    encoded = 0
-    for future in running:
-        encoded += future.result()
-        running.update(next_parts(running.count()))
-    for left_by_killed_worker in folder.glob(".*.tmp"):
-        left_by_killed_worker.unlink(missing_ok=True)
-    return encoded
-
-
-def make_part(
-    path: Path, images: list[str], steps: tuple[CLIPFeatures, HeGraphClassifier | None]
-) -> int:
-    """Encode one part and put it in place; return how many images were encoded."""
-    if path.exists():  # its worker was killed before it could report
-        return 0
-    clip, classifier = steps
-    X = clip.transform(images)
-    columns = {
-        "path": pa.array(images),
-        "features": pa.FixedSizeListArray.from_arrays(X.ravel(), X.shape[1]),
-    }
-    if classifier is not None:
-        columns |= predict(classifier, X)
-    put(path, partial(pq.write_table, pa.table(columns), use_dictionary=False))
-    return len(images)
-
-
-def predict(classifier: HeGraphClassifier, X: np.ndarray) -> dict[str, pa.Array]:
-    """Most probable class and its probability; null where the features are NaN."""
-    readable = np.isfinite(X).all(axis=1)
-    label = np.full(len(X), None, dtype=object)
-    probability = np.full(len(X), np.nan, dtype=np.float32)
-    if readable.any():
-        label[readable] = classifier.predict(X[readable])
-        probability[readable] = classifier.predict_proba(X[readable]).max(axis=1)
-    return {
-        "label": pa.array(label, type=pa.array(classifier.classes_).type),
-        "probability": pa.array(probability, mask=~readable),
-    }
-
-
-def put(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write under a name of its own, then rename: the file is whole or absent."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def part_name(number: int) -> str:
-    return f"part-{number:06d}.parquet"
-
-
-def manifest_of(
-    paths: Sequence[str],
-    clip: CLIPFeatures,
-    classifier: HeGraphClassifier | None,
-    images_per_part: int,
-) -> dict[str, Any]:
-    """What the parts of a store depend on."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        digest.update(os.fsencode(path) + b"\0")
-    return {
-        "model_name": clip.model_name,
-        "pretrained": None if clip.pretrained is None else os.fspath(clip.pretrained),
-        "classifier": None if classifier is None else joblib.hash(classifier),
-        "images": len(paths),
-        "images_per_part": images_per_part,
-        "paths": digest.hexdigest(),
-    }
-
-
-def open_store(folder: Path, manifest: dict[str, Any]) -> None:
-    """Make a store, or check that the one that is there is of the same extraction."""
-    file = folder / "manifest.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not file.exists():
-        put(file, lambda out: out.write(json.dumps(manifest, indent=2).encode()))
-    there = json.loads(file.read_bytes())
-    different = [
-        f"{key} is {there.get(key)!r} there and {value!r} now"
-        for key, value in manifest.items()
-        if there.get(key) != value
-    ]
-    if different:
-        raise ValueError(
-            f"{folder} holds another extraction: {'; '.join(different)}. Choose another folder, "
-            "or delete this one."
-        )
-
-
-def read(folder: str | os.PathLike[str]) -> Dataset:
-    """Open a finished store; ``.to_table()`` or ``.to_batches()`` give the order of the paths."""
-    folder = Path(folder)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    files = [str(path) for path in sorted(folder.glob("part-*.parquet"))]
-    parts = math.ceil(manifest["images"] / manifest["images_per_part"])
-    if len(files) != parts:
-        raise ValueError(f"{folder} has {len(files)} of {parts} parts: run `extract` again.")
-    return dataset(files)
-
-
-def features_of(table: pa.Table) -> np.ndarray:
-    """Features of a table of a store as a matrix of shape (n, D)."""
-    flat = table["features"].combine_chunks().flatten()
-    return flat.to_numpy().reshape(table.num_rows, -1)
-
-
-def search(
-    client: Client, estimator: Any, grid: Any, images: Any, labels: Any, **params: Any
-) -> GridSearchCV:
-    """Fit a `GridSearchCV` whose fits run on the workers.
-
-    Give the CLIPFeatures a `cache_dir` that all workers see, and every image is encoded once.
-    """
-    with joblib.parallel_config(backend="dask", client=client):
-        return GridSearchCV(estimator, grid, **params).fit(images, labels)
-
-
-def save_digits(folder: Path) -> Path:
-    """Save scikit-learn's digits as image files, a subfolder a class."""
+def main() -> None:
     digits = load_digits()
-    for i, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = folder / str(label) / f"{i:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image * 15).astype(np.uint8)).save(path)
-    return folder
+    labels = np.array(NAMES)[digits.target]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Client(n_workers=2, threads_per_worker=1, dashboard_address=":0") as client,
+    ):
+        out = Path(scratch)
+        paths = [str(out / f"{i:04d}.png") for i in range(len(labels))]
+        for path, image in zip(paths, digits.images, strict=True):
+            Image.fromarray((image * 15).astype(np.uint8)).save(path)
+        images = np.array(paths)
+        support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(images, labels))
 
+        pipeline = make_hegraph_pipeline("skhegraph-tiny", cache_dir=out / "cache", random_state=0)
+        grid = {"clf__visual_to_positive": [0.0, 0.24, 0.5]}
+        found = search(client, pipeline, grid, images[support], labels[support], cv=4)
+        print("best parameters:", found.best_params_)
 
-def run(client: Client, images: Path, out: Path, args: argparse.Namespace) -> None:
-    """Choose a classifier on 8 images of each class, then encode and classify all images."""
-    data = load_files(images, load_content=False, shuffle=False)
-    paths, labels = data.filenames, np.array(data.target_names)[data.target]
-    support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(paths, labels))
-    pipeline = make_hegraph_pipeline(
-        args.model, args.pretrained, clip_params={"cache_dir": out / "cache"}, random_state=0
-    )
-    grid = {"clf__visual_to_positive": [0.0, 0.24, 0.5]}
-    found = search(client, pipeline, grid, paths[support], labels[support], cv=4)
-    print("best parameters:", found.best_params_)
-
-    clip = CLIPFeatures(args.model, args.pretrained, num_workers=1, on_error="nan")
-    client.run(clip.transform, paths[:1])  # loads the model on every worker
-    params = {"classifier": found.best_estimator_["clf"], "images_per_part": args.images_per_part}
-    start = time.perf_counter()
-    encoded = extract(client, paths, out / "store", clip, **params)
-    rate = encoded / (time.perf_counter() - start) / sum(client.nthreads().values())
-    again = extract(client, paths, out / "store", clip, **params)
-    print(f"{encoded} images encoded, {again} by a second run")
-    table = read(out / "store").to_table()
-    print(f"test accuracy: {np.mean(np.array(table['label'])[test] == labels[test]):.3f}")
-    if encoded:
-        hours = MANY / rate / 3600
-        print(f"measured: {rate:.0f} images/s a thread; at this rate {MANY:,} images take")
-        print(f"{hours:,.0f} thread-hours and cost {hours * args.price:,.0f}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Search, extract and predict on a Dask cluster.")
-    parser.add_argument("images", nargs="?", type=Path, help="folder with a subfolder a class")
-    parser.add_argument("--out", type=Path, help="folder that all workers see")
-    parser.add_argument("--scheduler", help="such as tcp://host:8786; default: two local workers")
-    parser.add_argument("--model", default="skhegraph-tiny", help="CLIP, as in CLIPFeatures")
-    parser.add_argument("--pretrained", help="its weights: a tag or a file")
-    parser.add_argument("--images-per-part", type=int, default=100)
-    parser.add_argument("--price", type=float, default=0.04, help="of a thread-hour")
-    args = parser.parse_args(arguments)
-    if args.scheduler and not args.out:
-        parser.error("--scheduler needs --out, a folder that all workers see")
-    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    where = {"address": args.scheduler} if args.scheduler else local
-    with tempfile.TemporaryDirectory() as scratch, Client(**where) as client:
-        out = Path(args.out or scratch).absolute()
-        images = args.images or save_digits(out / "digits")
-        run(client, images.absolute(), out, args)
+        clip = CLIPFeatures("skhegraph-tiny", num_workers=1, on_error="nan")
+        classifier = found.best_estimator_["clf"]
+        encoded = extract(client, paths, out / "store", clip, classifier=classifier)
+        again = extract(client, paths, out / "store", clip, classifier=classifier)
+        print(f"{encoded} images encoded, {again} by a second run")
+        table = read(out / "store").to_table()
+        right = np.array(table["label"])[test] == labels[test]
+        print(f"test accuracy: {np.mean(right):.3f}")
 
 
 if __name__ == "__main__":

@@ -191,9 +191,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`. Single precision for float32 `X`.
+            In the order of `classes_`.
         """
-        return self._in_chunks(X, lambda Z: log_softmax(self._logits(Z), axis=1))
+        return self._in_chunks(X, lambda Z: log_softmax(self._logits(Z).astype(np.float64), axis=1))
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probabilities of the classes.
@@ -206,9 +206,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Rows sum to one; columns in the order of `classes_`. Single precision for float32 `X`.
+            Rows sum to one; columns in the order of `classes_`.
         """
-        return self._in_chunks(X, lambda Z: softmax(self._logits(Z), axis=1))
+        return self._in_chunks(X, lambda Z: softmax(self._logits(Z).astype(np.float64), axis=1))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Most probable class of each sample.
@@ -269,7 +269,8 @@ def given_text(source: Any, n_classes: int, n_features: int) -> tuple[Floats, Fl
     """
     shape = (n_classes, n_features)
     expected = f"{shape}: one row per class in the order of the sorted labels, as wide as X"
-    pair = isinstance(source, (tuple, list)) and len(source) == 2 and np.ndim(source[0]) == 2
+    several = isinstance(source, (tuple, list, np.ndarray)) and len(source) == 2
+    pair = several and np.ndim(source[0]) == 2
     arrays = []
     for name, values in zip(("positive", "negative"), source if pair else (source,), strict=False):
         try:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from skhegraph.hegraph.reuse import forget
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -31,9 +29,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared_data(request: pytest.FixtureRequest) -> Path:
     """Folder with the shared images and features (given by `--shared-data`)."""
     return request.config.getoption("--shared-data")
-
-
-@pytest.fixture(autouse=True)
-def nothing_reused() -> None:
-    """Every test starts without the results of an earlier one."""
-    forget()

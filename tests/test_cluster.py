@@ -1,19 +1,18 @@
-"""The Dask example on a real cluster of two worker processes, one of them killed half-way."""
+"""Scale-out on a real cluster of two worker processes, one of them killed half-way."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import signal
 import sqlite3
 import sys
 import time
-from argparse import Namespace
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
@@ -21,10 +20,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from skhegraph import CLIPFeatures, make_hegraph_pipeline
+from skhegraph import CLIPFeatures, cluster, make_hegraph_pipeline
 from skhegraph.clip import model as backbone
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests
 TINY = "skhegraph-tiny"
 SIZE, PARTS = 20, 12
 MOMENTS = ["encoding", "written", "in place"]
@@ -82,13 +81,6 @@ def pids(control: Path, what: str) -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def example():
-    sys.path.insert(0, str(EXAMPLES))  # worker processes of a LocalCluster inherit it
-    yield importlib.import_module("cluster")
-    sys.path.remove(str(EXAMPLES))
-
-
-@pytest.fixture(scope="module")
 def control(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("control")
     (folder / "stopped").mkdir()
@@ -96,7 +88,7 @@ def control(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(example, control):
+def running(control):
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     with LocalCluster(**options, dashboard_address=None) as local, Client(local) as client:
         client.register_plugin(Watch(control))
@@ -104,10 +96,10 @@ def cluster(example, control):
 
 
 @pytest.fixture
-def client(cluster) -> Client:
+def client(running) -> Client:
     """The cluster with both workers up, also after a test that killed one."""
-    cluster.wait_for_workers(2, timeout=60)
-    return cluster
+    running.wait_for_workers(2, timeout=60)
+    return running
 
 
 @pytest.fixture(scope="module")
@@ -135,26 +127,26 @@ def expected(paths) -> np.ndarray:
 
 
 @pytest.fixture
-def extract(example, client, paths, tmp_path):
+def extract(client, paths, tmp_path):
     """Extraction into a store of this test."""
 
     def run(**params) -> int:
         params = {"paths": paths, "clip": CLIPFeatures(TINY), "images_per_part": SIZE, **params}
-        return example.extract(client, folder=tmp_path / "store", **params)
+        return cluster.extract(client, folder=tmp_path / "store", **params)
 
     return run
 
 
 def pipeline(**clip_params):
     return make_hegraph_pipeline(
-        TINY, class_names=["zero", "one", "two"], clip_params=clip_params, max_iter=2,
+        TINY, class_names=["zero", "one", "two"], max_iter=2, **clip_params,
         random_state=0,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_nothing_lost_and_nothing_twice_when_a_worker_is_killed(
-    moment, example, client, control, extract, paths, expected, tmp_path
+    moment, client, control, extract, paths, expected, tmp_path
 ):
     store, stopped, request = tmp_path / "store", control / "stopped", control / moment
     for old in stopped.iterdir():
@@ -172,11 +164,11 @@ def test_nothing_lost_and_nothing_twice_when_a_worker_is_killed(
         finally:
             request.unlink()
         run.result(timeout=120)
-    table = example.read(store).to_table()
+    table = cluster.read(store).to_table()
     assert table["path"].to_pylist() == paths
-    np.testing.assert_allclose(example.features_of(table), expected, atol=1e-5)
+    np.testing.assert_allclose(cluster.features_of(table), expected, atol=1e-5)
     assert {path.name for path in store.iterdir()} == {
-        "manifest.json", *map(example.part_name, range(PARTS))
+        "manifest.json", *map(cluster.part_name, range(PARTS))
     }  # fmt: skip
     # The part in the victim's hands is encoded again, unless it was in place already.
     again = moment != "in place"
@@ -185,21 +177,21 @@ def test_nothing_lost_and_nothing_twice_when_a_worker_is_killed(
     assert int(victims[0].name) not in client.run(os.getpid).values()
 
 
-def test_a_restart_makes_what_is_missing(extract, example, control, paths, tmp_path):
+def test_a_restart_makes_what_is_missing(extract, control, paths, tmp_path):
     store = tmp_path / "store"
     assert extract() == len(paths)
     encoded = pids(control, "encode").total()
     times = {path.name: path.stat().st_mtime_ns for path in parts_of(store)}
     assert extract() == 0
-    lost = store / example.part_name(4)
+    lost = store / cluster.part_name(4)
     lost.unlink()
     with pytest.raises(ValueError, match="11 of 12 parts: run `extract` again"):
-        example.read(store)
+        cluster.read(store)
     assert extract() == SIZE
     assert pids(control, "encode").total() == encoded + 1
     after = {path.name: path.stat().st_mtime_ns for path in parts_of(store)}
     assert {name for name in times if after[name] != times[name]} == {lost.name}
-    assert example.read(store).to_table()["path"].to_pylist() == paths
+    assert cluster.read(store).to_table()["path"].to_pylist() == paths
 
 
 def test_a_worker_loads_the_model_once(extract, client, control, paths):
@@ -211,17 +203,17 @@ def test_a_worker_loads_the_model_once(extract, client, control, paths):
     assert set(loads.values()) == {1}
 
 
-def test_predictions(extract, example, digits, tmp_path):
+def test_predictions(extract, digits, tmp_path):
     paths, labels = digits
     fitted = pipeline().fit(paths[:30], labels[:30])
     extract(classifier=fitted["clf"])
-    table = example.read(tmp_path / "store").to_table()
+    table = cluster.read(tmp_path / "store").to_table()
     assert table["label"].to_pylist() == fitted.predict(paths).tolist()
     best = fitted.predict_proba(paths).max(axis=1)
     np.testing.assert_allclose(table["probability"], best, atol=1e-5)
 
 
-def test_unreadable_images(extract, example, digits, expected, tmp_path):
+def test_unreadable_images(extract, digits, expected, tmp_path):
     paths, labels = digits
     fitted = pipeline().fit(paths[:30], np.array(["zero", "one", "two"])[labels[:30]])
     mixed = [paths[0], "missing.png", paths[1], "other.png", "third.png"]
@@ -229,11 +221,11 @@ def test_unreadable_images(extract, example, digits, expected, tmp_path):
         extract(paths=mixed, classifier=fitted["clf"], images_per_part=3)
     clip = CLIPFeatures(TINY, on_error="nan")
     extract(paths=mixed, clip=clip, classifier=fitted["clf"], images_per_part=3)
-    table = example.read(tmp_path / "store").to_table()
+    table = cluster.read(tmp_path / "store").to_table()
     assert table["path"].to_pylist() == mixed
     want = np.full((5, 128), np.nan)
     want[[0, 2]] = expected[:2]
-    np.testing.assert_allclose(example.features_of(table), want, atol=1e-5)
+    np.testing.assert_allclose(cluster.features_of(table), want, atol=1e-5)
     none = [False, True, False, True, True]
     assert table["label"].is_null().to_pylist() == none
     assert table["probability"].is_null().to_pylist() == none
@@ -249,21 +241,15 @@ def test_another_extraction_in_the_folder(extract, paths):
         extract(paths=paths[:20], clip=CLIPFeatures("ViT-B-16"))
 
 
-def test_search(example, client, digits, tmp_path):
+def test_search(client, digits, tmp_path):
     paths, labels = np.array(digits[0][:60]), digits[1][:60]
     grid = {"clf__visual_to_positive": [0.0, 0.2, 0.5]}
     params = {"scoring": "neg_log_loss", "cv": 3, "error_score": "raise"}
     plain = GridSearchCV(pipeline(), grid, **params).fit(paths, labels)
     cached = pipeline(cache_dir=tmp_path)
-    found = example.search(client, cached, grid, paths, labels, **params)
+    found = cluster.search(client, cached, grid, paths, labels, **params)
     assert found.best_params_ == plain.best_params_
     for name in ["mean_test_score", "std_test_score"]:
         np.testing.assert_allclose(found.cv_results_[name], plain.cv_results_[name], atol=1e-6)
     with sqlite3.connect(tmp_path / "features.sqlite") as db:
         assert db.execute("SELECT COUNT(*) FROM features").fetchone() == (60,)
-
-
-def test_command_line(example, client, paths, tmp_path, capsys):
-    args = Namespace(model=TINY, pretrained=None, images_per_part=50, price=0.04)
-    example.run(client, Path(paths[0]).parent.parent, tmp_path, args)
-    assert f"{len(paths)} images encoded, 0 by a second run" in capsys.readouterr().out

@@ -104,12 +104,40 @@ def test_clone_cross_val_score_and_calibration(files: tuple[np.ndarray, np.ndarr
 
 def test_make_hegraph_pipeline_gives_one_clip_to_both_steps() -> None:
     pipe = make_hegraph_pipeline(
-        "RN50", "openai", device="cpu", clip_params={"batch_size": 7}, top_k=3
+        "RN50", "openai", device="cpu", verbose=1, batch_size=7, cache_dir="folder", top_k=3
     )
     for step in pipe.named_steps.values():
         assert (step.model_name, step.pretrained, step.device) == ("RN50", "openai", "cpu")
+        assert step.verbose == 1
     assert pipe.named_steps["clip"].batch_size == 7
+    assert pipe.named_steps["clip"].cache_dir == "folder"
     assert pipe.named_steps["clf"].top_k == 3
+
+
+def test_unknown_parameter_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"visual_to_positives=1.*\(nearest: visual_to_positive"):
+        make_hegraph_pipeline(visual_to_positives=1)
+
+
+def test_broken_images_in_a_pipeline(files: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    paths, labels = (values[::4].copy() for values in files)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    with_broken, with_label = [*paths, str(broken)], [*labels, "zero"]
+    pipe = make_hegraph_pipeline(TINY, on_error="nan", random_state=0, max_iter=2)
+    with pytest.warns(UserWarning) as caught:
+        pipe.fit(with_broken, with_label)
+    assert sum("broken.png" in str(w.message) for w in caught) == 1
+    clean = clone(pipe).fit(paths, labels)
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        proba = pipe.predict_proba(with_broken)
+    np.testing.assert_array_equal(proba[:-1], clean.predict_proba(list(paths)))
+    assert np.isnan(proba[-1]).all()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="set unknown_label"):
+        pipe.predict(with_broken)
+    pipe.set_params(clf__unknown_label="?").fit(list(paths), labels)
+    with pytest.warns(UserWarning, match=r"broken\.png"):
+        assert pipe.predict(with_broken)[-1] == "?"
 
 
 def test_wrong_pairing_names_both_widths_and_the_remedy(

@@ -11,7 +11,7 @@ from numpydoc.validate import validate
 
 import skhegraph
 
-NAMES = [name for name in skhegraph.__all__ if name not in ("__version__", "PAPER_SETTINGS")]
+NAMES = [name for name in skhegraph.__all__ if name != "__version__"]
 # numpydoc's rules of taste that the package does not follow: layout of the first and last line,
 # extended summary, See Also, imperative mood, capitals and full stops in lists.
 IGNORED = {"GL01", "GL02", "GL03", "ES01", "SA01", "SA04", "SS05", "SS06", "PR08", "PR09"}

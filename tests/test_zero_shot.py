@@ -57,13 +57,14 @@ def test_prototypes_are_class_means() -> None:
     X = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 3.0]])
     clf = ZeroShotCLIPClassifier(text_features="prototypes").fit(X, [0, 0, 1])
     half = np.sqrt(0.5)  # rows count by direction, not by length
-    np.testing.assert_allclose(clf.text_features_, [[half, half], [0, 1]], atol=1e-12)
+    np.testing.assert_allclose(clf.coef_ / 100, [[half, half], [0, 1]], atol=1e-12)
 
 
 def test_rows_of_weight_zero_name_no_class() -> None:
-    clf = ZeroShotCLIPClassifier(text_features=(TEXT[:2], TEXT[:2]))
-    clf.fit(np.ones((3, 2)), Y, sample_weight=[1, 1, 0])
-    assert clf.classes_.tolist() == ["a", "b"]
+    clf = ZeroShotCLIPClassifier(text_features=TEXT, logit_scale=1.0)
+    clf.fit(np.ones((3, 2)), Y, sample_weight=[1, 0, 1])  # text follows all labels: a, b, c
+    assert clf.classes_.tolist() == ["b", "c"]
+    np.testing.assert_allclose(clf.coef_, [[0, 1], [-1, 0]])
 
 
 def test_text_is_that_of_the_prompts_in_the_order_of_classes() -> None:
@@ -72,7 +73,7 @@ def test_text_is_that_of_the_prompts_in_the_order_of_classes() -> None:
     clf.fit(np.ones((3, 128)), [2, 1, 0])
     backbone = load_backbone(TINY, device="cpu")
     want = text_nodes(backbone, ["großer Hund", "fire truck", "cat"], "imagenet")
-    np.testing.assert_allclose(clf.text_features_, want, atol=1e-6)
+    np.testing.assert_allclose(clf.coef_ / clf.logit_scale_, want, atol=1e-6)
     assert clf.logit_scale_ == backbone.logit_scale
     plain = text_nodes(backbone, ["großer Hund", "fire truck", "cat"], "photo")
     assert np.abs(want - plain).max() > 1e-2

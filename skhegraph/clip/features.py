@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar, gen_batches
 
 from skhegraph.clip.digests import image_digest, known_digest
@@ -21,6 +22,7 @@ from skhegraph.clip.images import (
     describe_source,
 )
 from skhegraph.clip.threads import map_ahead
+from skhegraph.clip.views import make_views
 
 if TYPE_CHECKING:
     from skhegraph.clip.feature_cache import FeatureStore
@@ -57,6 +59,11 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
     num_workers : int or None, default=None
         Threads that decode and resize while the model runs. None takes the number of CPU
         cores, 8 at most.
+    n_views : int, default=1
+        Views per image that `fit_transform` averages into a row of unit length: the image, then
+        random crops of half of it or more, half of them flipped. They depend on the pixels
+        alone. `transform` takes the image as it is, so that in a pipeline the training images
+        are encoded with views and the images to predict without.
     cache_dir : str, path or None, default=None
         Folder of an on-disk store of features, shared by processes and runs: an image whose
         bytes were encoded before by the same model, with the same preprocessing, is not encoded
@@ -105,6 +112,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         device: str = "auto",
         batch_size: int = 64,
         num_workers: int | None = None,
+        n_views: int = 1,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_max_bytes: int | None = None,
         on_error: str = "raise",
@@ -115,6 +123,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         self.device = device
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.n_views = n_views
         self.cache_dir = cache_dir
         self.cache_max_bytes = cache_max_bytes
         self.on_error = on_error
@@ -170,15 +179,24 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         OSError
             If the weights cannot be had.
         """
-        self._check_params()
-        items = as_image_list(X)
-        which, first = _number_distinct([_identity(item) for item in items])
-        backbone = self._load_backbone()
-        encode = self._encode if self.cache_dir is None else self._encode_through_store
-        features, errors = encode([items[i] for i in first], backbone)
-        if errors:
-            self._report(items, {i: errors[n] for i, n in enumerate(which) if n in errors})
-        return features[which]
+        return self._rows(X, n_views=1)
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Encode training images: as `fit` and `transform`, but with `n_views` views per image.
+
+        Parameters
+        ----------
+        X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
+            The n images; see the notes of the class.
+        y : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+            Rows as from `transform`, each the mean over the views of its image.
+        """
+        return self.fit(X)._rows(X, self.n_views)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the features: "clip000", "clip001" and so on.
@@ -213,6 +231,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
 
     def _check_params(self) -> None:
         check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
+        check_scalar(self.n_views, "n_views", Integral, min_val=1)
         if self.num_workers is not None:
             check_scalar(self.num_workers, "num_workers", Integral, min_val=1)
         if self.cache_max_bytes is not None:
@@ -226,37 +245,50 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         pretrained = None if self.pretrained is None else os.fspath(self.pretrained)
         return load_backbone(self.model_name, pretrained, self.device)
 
+    def _rows(self, X: Any, n_views: int) -> np.ndarray:
+        self._check_params()
+        items = as_image_list(X)
+        which, first = _number_distinct([_identity(item) for item in items])
+        backbone = self._load_backbone()
+        encode = self._encode if self.cache_dir is None else self._encode_through_store
+        features, errors = encode([items[i] for i in first], backbone, n_views)
+        if errors:
+            self._report(items, {i: errors[n] for i, n in enumerate(which) if n in errors})
+        return features[which]
+
     def _encode(
-        self, sources: Sequence[Any], backbone: Backbone
+        self, sources: Sequence[Any], backbone: Backbone, n_views: int
     ) -> tuple[np.ndarray, dict[int, str]]:
         """Encode distinct images; return their features and the reasons of those unreadable."""
         features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
 
-        def read(source: Any) -> np.ndarray | str:
+        def read(source: Any) -> list[np.ndarray] | str:
             try:
-                return backbone.resize(decode_image(source))
+                return [backbone.resize(view) for view in make_views(decode_image(source), n_views)]
             except ImageDecodeError as error:
                 return str(error)
 
-        results = map_ahead(read, sources, self.num_workers, ahead=2 * self.batch_size)
+        per_batch = max(1, self.batch_size // n_views)
+        results = map_ahead(read, sources, self.num_workers, ahead=2 * per_batch)
         decoded = enumerate(_progress(results, len(sources), self.verbose))
-        for batch in iter(lambda: dict(islice(decoded, self.batch_size)), {}):
-            pixels = {i: result for i, result in batch.items() if not isinstance(result, str)}
-            errors.update((i, result) for i, result in batch.items() if i not in pixels)
-            if pixels and not (errors and self.on_error == "raise"):
-                features[list(pixels)] = backbone.encode_pixels(list(pixels.values()))
+        for batch in iter(lambda: dict(islice(decoded, per_batch)), {}):
+            views = {i: result for i, result in batch.items() if not isinstance(result, str)}
+            errors.update((i, result) for i, result in batch.items() if i not in views)
+            if views and not (errors and self.on_error == "raise"):
+                rows = backbone.encode_pixels(list(chain.from_iterable(views.values())))
+                features[list(views)] = _unit_means(rows, n_views)
         return features, errors
 
     def _encode_through_store(
-        self, sources: Sequence[Any], backbone: Backbone
+        self, sources: Sequence[Any], backbone: Backbone, n_views: int
     ) -> tuple[np.ndarray, dict[int, str]]:
         """Encode the images that the store does not hold; as `_encode`."""
         from skhegraph.clip.feature_cache import FeatureStore
 
         store = FeatureStore(
             cast("str", self.cache_dir),
-            backbone.fingerprint(),
+            backbone.fingerprint() + (f" {n_views} views" if n_views > 1 else ""),
             backbone.n_features,
             self.cache_max_bytes,
         )
@@ -267,7 +299,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         readable = [n for n in range(len(first)) if n not in errors]
 
         def compute(missing: list[int]) -> np.ndarray:
-            rows, unreadable = self._encode([sources[first[part[i]]] for i in missing], backbone)
+            images = [sources[first[part[i]]] for i in missing]
+            rows, unreadable = self._encode(images, backbone, n_views)
             errors.update({part[missing[j]]: reason for j, reason in unreadable.items()})
             return rows
 
@@ -307,8 +340,16 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
             f"{message}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
             "predicts its unknown_label for them.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _unit_means(rows: np.ndarray, n: int) -> np.ndarray:
+    """Mean of each n rows in turn, at unit length."""
+    if n == 1:
+        return rows
+    means: np.ndarray = normalize(rows.reshape(-1, n, rows.shape[1]).mean(axis=1))
+    return means
 
 
 def _identity(item: Any) -> Hashable:

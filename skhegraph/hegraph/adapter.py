@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -35,8 +36,18 @@ class HeGraphAdapterClassifier(PromptedClassifier):
 
     Parameters
     ----------
-    model_name, pretrained, text_features, class_names, templates, negative_templates, logit_scale
-        The text nodes and their scale, as in :class:`HeGraphClassifier`.
+    model_name : str, default="ViT-B-32"
+        CLIP whose text tower encodes the prompts, named as in :class:`CLIPFeatures`.
+    pretrained : str or None, default="laion2b_s34b_b79k"
+        Weights tag or local checkpoint.
+    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+        Source of the text nodes, as in :class:`HeGraphClassifier`.
+    class_names : None, sequence of str, or mapping, default=None
+        Names for the prompts, in the order of the sorted labels, or a mapping from label to name.
+    templates, negative_templates : str, sequence of str or mapping, default="photo", None
+        Prompt templates of the positive and the negative nodes.
+    logit_scale : float or None, default=None
+        `tau`; None takes the CLIP's own, 100 where there is none.
     positive_to_negative, visual_to_negative : float, default=0.5
         Path weights `b_pn`, `b_vn` into the negative nodes (Eq. 1-2).
     positive_to_positive : float, default=0.06
@@ -265,4 +276,4 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         log_text, log_visual = log_softmax(text, axis=1), log_softmax(visual, axis=1)
         if not w:
             return log_text
-        return np.logaddexp(log_text, log_visual + np.log(w).astype(Z.dtype)) - np.log1p(w)
+        return np.logaddexp(log_text, log_visual + math.log(w)) - math.log1p(w)

@@ -12,9 +12,9 @@ from skhegraph.hegraph.fusion import (
     PRIOR_STRENGTH,
     TEXT_WIDTH,
     VISUAL_WIDTH,
-    fit_trust,
-    impostor_spread,
+    fit_fusion_weights,
     information_gain,
+    wrong_class_spread,
 )
 
 N, C = 40, 4
@@ -43,21 +43,21 @@ def objective(
 @pytest.mark.parametrize("start", [None, 0.5])
 def test_optimum_by_brute_grid(start: float | None) -> None:
     text, visual = informative(1.5, 0), informative(1.0, 1) * 3
-    trust = fit_trust(text, visual, Y, WEIGHT, 0.4, start)
+    weights = fit_fusion_weights(text, visual, Y, WEIGHT, 0.4, start)
     grid = np.linspace(-4, 3, 141)
     losses = np.array([[objective(a, b, text, visual, log(0.4)) for b in grid] for a in grid])
     i, j = np.unravel_index(losses.argmin(), losses.shape)
-    assert trust.loss <= losses.min() + 1e-6
-    assert abs(log(trust.text) - grid[i]) <= 0.05
-    assert abs(log(trust.visual) - grid[j]) <= 0.05
-    at_optimum = objective(log(trust.text), log(trust.visual), text, visual, log(0.4))
-    np.testing.assert_allclose(trust.loss, at_optimum, rtol=1e-10)
+    assert weights.loss <= losses.min() + 1e-6
+    assert abs(log(weights.text) - grid[i]) <= 0.05
+    assert abs(log(weights.visual) - grid[j]) <= 0.05
+    at_optimum = objective(log(weights.text), log(weights.visual), text, visual, log(0.4))
+    np.testing.assert_allclose(weights.loss, at_optimum, rtol=1e-10)
 
 
 def test_gradient_vanishes_at_the_optimum() -> None:
     text, visual = informative(1.5, 0), informative(1.0, 1)
-    trust = fit_trust(text, visual, Y, WEIGHT)
-    a, b, h = log(trust.text), log(trust.visual), 1e-4
+    weights = fit_fusion_weights(text, visual, Y, WEIGHT)
+    a, b, h = log(weights.text), log(weights.visual), 1e-4
 
     def f(log_a: float, log_b: float) -> float:
         return objective(log_a, log_b, text, visual, 0.0)
@@ -70,50 +70,52 @@ def test_gradient_vanishes_at_the_optimum() -> None:
 
 def test_without_visual() -> None:
     text = informative(1.5, 0)
-    trust = fit_trust(text, None, Y, WEIGHT)
+    weights = fit_fusion_weights(text, None, Y, WEIGHT)
     grid = np.linspace(-8, 3, 1101)
     losses = [objective(a, 0.0, text, None, 0.0) for a in grid]
-    assert trust.visual == 0
-    assert abs(log(trust.text) - grid[np.argmin(losses)]) <= 0.01
-    np.testing.assert_allclose(trust.loss, min(losses), rtol=1e-5)
+    assert weights.visual == 0
+    assert abs(log(weights.text) - grid[np.argmin(losses)]) <= 0.01
+    np.testing.assert_allclose(weights.loss, min(losses), rtol=1e-5)
 
 
-def test_useless_text_is_trusted_little_and_good_text_much() -> None:
-    useless = fit_trust(informative(0.0, 0) * 30, None, Y, WEIGHT)
-    good = fit_trust(informative(8.0, 0) * 30, None, Y, WEIGHT)
+def test_useless_text_counts_little_and_good_text_much() -> None:
+    useless = fit_fusion_weights(informative(0.0, 0) * 30, None, Y, WEIGHT)
+    good = fit_fusion_weights(informative(8.0, 0) * 30, None, Y, WEIGHT)
     assert useless.text * 30 < 0.3
     assert good.text * 30 > 1.0
-    both = fit_trust(informative(0.0, 0) * 30, informative(3.0, 1), Y, WEIGHT)
+    both = fit_fusion_weights(informative(0.0, 0) * 30, informative(3.0, 1), Y, WEIGHT)
     assert both.text < 0.1 < 1 < both.visual
 
 
 def test_no_rows_gives_the_prior() -> None:
     empty = np.empty((0, C))
-    trust = fit_trust(empty, empty, np.empty(0, dtype=int), np.empty(0), 0.25)
-    np.testing.assert_allclose([trust.text, trust.visual, trust.loss], [1, 0.25, 0], atol=1e-6)
+    weights = fit_fusion_weights(empty, empty, np.empty(0, dtype=int), np.empty(0), 0.25)
+    np.testing.assert_allclose(
+        [weights.text, weights.visual, weights.loss], [1, 0.25, 0], atol=1e-6
+    )
 
 
-def test_impostor_spread_by_hand() -> None:
+def test_wrong_class_spread_by_hand() -> None:
     logits = np.array([[9.0, 1.0, 3.0], [5.0, -7.0, 1.0]])
     # Wrong logits 1, 3 about 2 and 5, 1 about 3: deviations 1, 1, 2, 2.
-    assert impostor_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(10 / 4))
+    assert wrong_class_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(10 / 4))
 
 
-def test_impostor_spread_ignores_the_right_logit_and_offsets() -> None:
+def test_wrong_class_spread_ignores_the_right_logit_and_offsets() -> None:
     logits = informative(0.0, 0)
     moved = logits + np.arange(N)[:, None]
     moved[np.arange(N), Y] += 100
-    assert impostor_spread(moved, Y) == pytest.approx(impostor_spread(logits, Y))
+    assert wrong_class_spread(moved, Y) == pytest.approx(wrong_class_spread(logits, Y))
 
 
-def test_impostor_spread_of_two_classes_by_hand() -> None:
+def test_wrong_class_spread_of_two_classes_by_hand() -> None:
     # One wrong logit a row: both logits about their mean, deviations 1, 1, 3, 3.
     logits = np.array([[1.0, 3.0], [10.0, 4.0]])
-    assert impostor_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(20 / 4))
+    assert wrong_class_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(20 / 4))
 
 
-def test_impostor_spread_of_constant_logits_is_positive() -> None:
-    assert 0 < impostor_spread(np.zeros((3, 3)), np.arange(3)) < 1e-6
+def test_wrong_class_spread_of_constant_logits_is_positive() -> None:
+    assert 0 < wrong_class_spread(np.zeros((3, 3)), np.arange(3)) < 1e-6
 
 
 def test_information_gain_by_hand() -> None:

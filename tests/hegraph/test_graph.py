@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_array, issparse
 
-from skhegraph.hegraph.graph import RELATIONS, build_edges, edge_weights, normalise, to_hetero_data
+from skhegraph.hegraph.graph import (
+    RELATIONS,
+    build_graph,
+    edge_weights,
+    normalise,
+    with_edge_lists,
+)
 
 # Cosines by hand: (3, 4) and (0, 2) have 0.8, (3, 4) and (5, 0) have 0.6, (0, 2) and (5, 0) have 0.
 TARGET = np.array([[3.0, 4.0], [0.0, 2.0]])
@@ -43,7 +48,7 @@ def test_edge_weights_leave_the_nodes_alone() -> None:
 
 
 def test_same_class_rule_of_every_relation(nodes: dict[str, np.ndarray]) -> None:
-    """Relations touching N flip, p->p and v->v drop, v->p keeps (method, section 2)."""
+    """Relations touching N flip, p->p and v->v drop, v->p keeps."""
     sign = {
         ("positive", "negative"): -1,
         ("visual", "negative"): -1,
@@ -52,14 +57,15 @@ def test_same_class_rule_of_every_relation(nodes: dict[str, np.ndarray]) -> None
         ("negative", "positive"): -1,
         ("visual", "visual"): 0,
     }
-    edges = build_edges(nodes)
-    assert set(edges) == set(sign)
-    for (source, target), R in edges.items():
+    graph = build_graph(nodes)
+    assert set(graph.edge_types) == {(source, "to", target) for source, target in sign}
+    for source, _, target in graph.edge_types:
+        R = graph[source, "to", target].adj
         for i in range(6):
             for j in range(6):
                 r = cosine(nodes[target][i], nodes[source][j])
                 factor = sign[source, target] if i == j else 1
-                np.testing.assert_allclose(R[i, j], factor * r, atol=1e-12)
+                np.testing.assert_allclose(R[i, j], factor * r, atol=1e-6)
 
 
 def test_relations_are_ordered_negative_positive_visual() -> None:
@@ -70,10 +76,10 @@ def test_relations_are_ordered_negative_positive_visual() -> None:
 def test_normalise_by_hand_with_row_and_column_degrees(sparse: bool) -> None:
     # Row degrees 3, 1, 8 and column degrees 1, 3, 8: with the row degree for both,
     # the entries (0, 1) and (1, 0) would be -3/sqrt(8) and 1/sqrt(8).
-    R = np.array([[0.0, -3.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 8.0]])
-    scaled, self_weight = normalise(csr_array(R) if sparse else R)
-    assert issparse(scaled) == sparse
-    dense = scaled.toarray() if sparse else scaled
+    R = torch.tensor([[0.0, -3.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 8.0]])
+    scaled, self_weight = normalise(R.to_sparse() if sparse else R)
+    assert scaled.is_sparse == sparse
+    dense = scaled.to_dense()
     np.testing.assert_allclose(dense, [[0, -3 / 4, 0], [1 / 2, 0, 0], [0, 0, 8 / 9]])
     np.testing.assert_allclose(self_weight, [[1 / 4], [1 / 2], [1 / 9]])
 
@@ -84,43 +90,45 @@ def test_top_k_equals_the_masked_dense_edges(
     nodes: dict[str, np.ndarray], relation: tuple[str, str, str], top_k: int
 ) -> None:
     source, target, diagonal = relation
-    dense = edge_weights(nodes[target], nodes[source], diagonal)
+    dense = edge_weights(nodes[target], nodes[source], diagonal).numpy()
     masked = np.zeros_like(dense)
     for i, row in enumerate(dense):
         kept = sorted(range(6), key=lambda j: -abs(row[j]))[:top_k]
         masked[i, kept] = row[kept]
     sparse = edge_weights(nodes[target], nodes[source], diagonal, top_k)
-    assert issparse(sparse)
-    assert sparse.nnz == 6 * top_k
-    np.testing.assert_allclose(sparse.toarray(), masked, atol=1e-12)
+    assert sparse.is_sparse
+    assert sparse._nnz() == 6 * top_k
+    np.testing.assert_allclose(sparse.to_dense(), masked, atol=1e-12)
 
 
 def test_top_k_in_chunks_equals_one_piece(
     nodes: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = edge_weights(nodes["negative"], nodes["visual"], "flip", 3).toarray()
-    monkeypatch.setattr("skhegraph.hegraph.graph.CHUNK", 4)  # 6 targets: a full chunk and a part
-    parts = edge_weights(nodes["negative"], nodes["visual"], "flip", 3).toarray()
+    whole = edge_weights(nodes["negative"], nodes["visual"], "flip", 3).to_dense()
+    monkeypatch.setattr(
+        "skhegraph.hegraph.graph.TARGETS_PER_CHUNK", 4
+    )  # 6 targets: a full chunk and a part
+    parts = edge_weights(nodes["negative"], nodes["visual"], "flip", 3).to_dense()
     np.testing.assert_allclose(parts, whole, atol=1e-12)
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_hetero_data_round_trip(nodes: dict[str, np.ndarray], top_k: int | None) -> None:
-    data = to_hetero_data(nodes, top_k)
+    graph = build_graph(nodes, top_k)
+    data = with_edge_lists(graph)
     assert data.validate(raise_on_error=True)
     assert set(data.node_types) == set(nodes)
     for name, x in nodes.items():
         assert data[name].x.dtype == torch.float32
         np.testing.assert_allclose(data[name].x.numpy(), x, rtol=1e-6)
-    edges = build_edges(nodes, top_k)
-    assert set(data.edge_types) == {(source, "to", target) for source, target in edges}
-    for (source, target), R in edges.items():
-        store = data[source, "to", target]
+    assert data.edge_types == graph.edge_types
+    for edge_type in graph.edge_types:
+        store = data[edge_type]
         assert (store.edge_weight != 0).all()
         rebuilt = np.zeros((6, 6))
         from_node, to_node = store.edge_index.numpy()  # PyG: first row source, second target
         rebuilt[to_node, from_node] = store.edge_weight.numpy()
-        dense = R if top_k is None else R.toarray()
+        dense = graph[edge_type].adj.to_dense().numpy()
         np.testing.assert_allclose(rebuilt, dense, atol=1e-6)
         assert store.edge_weight.numel() == np.count_nonzero(dense)
 
@@ -128,7 +136,7 @@ def test_hetero_data_round_trip(nodes: dict[str, np.ndarray], top_k: int | None)
 def test_changing_hetero_data_leaves_the_nodes_alone(nodes: dict[str, np.ndarray]) -> None:
     nodes = {name: x.astype(np.float32) for name, x in nodes.items()}
     before = {name: x.copy() for name, x in nodes.items()}
-    data = to_hetero_data(nodes)
+    data = with_edge_lists(build_graph(nodes))
     for name in nodes:
         data[name].x.zero_()
         np.testing.assert_array_equal(nodes[name], before[name])

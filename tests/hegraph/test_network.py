@@ -1,4 +1,4 @@
-"""Messages of the network against method.md section 3, Eq. 1-6, in plain float64 loops."""
+"""Messages of the network against Eq. 1-6 in plain float64 loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skhegraph.hegraph.graph import build_edges
+from skhegraph.hegraph.graph import build_graph
 from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
 
 C, D = 5, 4
@@ -74,7 +74,7 @@ def by_hand(nodes: Nodes, w: PathWeights, W: Matrices) -> tuple[np.ndarray, ...]
 def network(
     nodes: Nodes, W: Matrices, paths: PathWeights = PATHS, top_k: int | None = None
 ) -> HeteroGraphNetwork:
-    return HeteroGraphNetwork(nodes, paths, top_k=top_k, initial=W, device="cpu")
+    return HeteroGraphNetwork(build_graph(nodes, top_k), paths, W, "cpu")
 
 
 def outputs(net: HeteroGraphNetwork) -> list[np.ndarray]:
@@ -144,7 +144,7 @@ def test_negative_to_positive_override(nodes: Nodes, matrices: Matrices, overrid
 
 def test_top_k_equals_the_pruned_dense_graph(nodes: Nodes, matrices: Matrices) -> None:
     """Degrees are those of the kept edges."""
-    R = build_edges(nodes, 2)["visual", "visual"].toarray()
+    R = build_graph(nodes, 2)["visual", "to", "visual"].adj.to_dense().numpy()
     W_v, V = matrices[2], nodes["visual"]
     want = 0.3 * message(R, W_v, V, V, self_term=False)
     np.testing.assert_allclose(outputs(network(nodes, matrices, top_k=2))[2], want, atol=2e-6)
@@ -180,3 +180,13 @@ def test_gradient_against_finite_differences(
 def test_only_the_three_matrices_train(nodes: Nodes, matrices: Matrices) -> None:
     names = {name: p.shape for name, p in network(nodes, matrices).named_parameters()}
     assert names == {"W_n": (D, D), "W_p": (D, D), "W_v": (D, D)}
+
+
+def test_adapted_nodes_are_numpy_arrays_in_double_precision(
+    nodes: Nodes, matrices: Matrices
+) -> None:
+    parts = network(nodes, matrices).adapted(0.7)
+    want = by_hand(nodes, PATHS._replace(negative_to_positive=0.7), matrices)
+    for got, expected in zip(parts, want, strict=True):
+        assert got.dtype == np.float64
+        np.testing.assert_allclose(got, expected, atol=2e-6)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from skhegraph.base import Support, unit_rows
 
 from skhegraph.hegraph import training
-from skhegraph.base import Support, unit_rows
 from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
 from skhegraph.hegraph.training import (
     Batch,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from skhegraph.base import unit_rows
 from skhegraph.hegraph.visual import BETWEEN_SHARE, ShrunkDiscriminant
+from skhegraph.support import unit_rows
 
 
 def data(n: int, d: int, n_classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

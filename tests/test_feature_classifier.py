@@ -1,0 +1,340 @@
+"""One clear error for each bad input, sound output for any good one, in bounded memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.exceptions import NotFittedError
+
+from skhegraph import HeGraphAdapterClassifier, HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph.feature_classifier import given_text
+from skhegraph.peers import TipAdapterClassifier
+
+TINY = "skhegraph-tiny"
+
+
+# --- bad hyper-parameters -------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+Y = np.repeat(["ant", "bee", "cat"], 4)
+X = RNG.normal(size=(12, 6)) + 3 * np.eye(3, 6)[np.repeat([0, 1, 2], 4)]
+
+
+def hegraph(**params: Any) -> HeGraphClassifier:
+    return HeGraphClassifier(**{"text_features": "prototypes", "max_iter": 1, **params})
+
+
+def adapter(**params: Any) -> HeGraphAdapterClassifier:
+    return HeGraphAdapterClassifier(**{"text_features": "prototypes", "n_epochs": 1, **params})
+
+
+PATHS = (
+    "positive_to_negative",
+    "visual_to_negative",
+    "positive_to_positive",
+    "visual_to_positive",
+    "negative_to_positive",
+)
+NUMBERS = [
+    *((hegraph, name, True) for name in (*PATHS, "text_weight", "visual_weight")),
+    (hegraph, "zero_shot_penalty", True),
+    (hegraph, "logit_scale", False),
+    *((adapter, name, True) for name in (*PATHS, "negative_to_positive_predict")),
+    *((adapter, name, True) for name in ("visual_to_visual", "visual_weight", "loss_weight")),
+    *((adapter, name, False) for name in ("logit_scale", "sharpness", "learning_rate")),
+]
+numbers = pytest.mark.parametrize(("make", "name", "zero"), NUMBERS)
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, "0.5", [0.5], 1j])
+@numbers
+def test_bad_number(make: Any, name: str, zero: bool, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"The '{name}' parameter .* must be a float in"):
+        make(**{name: value}).fit(X, Y)
+
+
+@numbers
+def test_zero_where_it_switches_off(make: Any, name: str, zero: bool) -> None:
+    if zero:
+        assert np.isfinite(make(**{name: 0}).fit(X, Y).predict_proba(X)).all()
+    else:
+        with pytest.raises(ValueError, match=f"'{name}' parameter .*Got 0 instead"):
+            make(**{name: 0}).fit(X, Y)
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, "3", [3]])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(hegraph, "max_iter"), (hegraph, "top_k"), (adapter, "n_epochs"), (adapter, "batch_size")],
+)
+def test_bad_integer(make: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"The '{name}' parameter .* must be an int in"):
+        make(**{name: value}).fit(X, Y)
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "tpu"), ("random_state", "x")])
+def test_unknown_device_and_seed(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+        hegraph(**{name: value}).fit(X, Y)
+
+
+@pytest.mark.parametrize("make", [hegraph, adapter])
+def test_top_k_above_the_class_count(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"top_k=4 is above the number of classes \(3\)"):
+        make(top_k=4).fit(X, Y)
+
+
+@numbers
+def test_the_largest_accepted_value_gives_probabilities(make: Any, name: str, zero: bool) -> None:
+    clf = make(**{name: 1e6, "random_state": 0}).fit(X, Y)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("value", ["other", {"ant": 1.0, "bee": -1.0, "cat": 1.0}, {"ant": 0.0}, 3])
+def test_bad_class_weight(value: Any) -> None:
+    with pytest.raises(ValueError, match="class_weight"):
+        hegraph(class_weight=value).fit(X, Y)
+
+
+# --- bad text -------------------------------------------------------------------------------------
+
+GOOD = np.eye(3, 6)
+WITH_NAN = np.where(np.eye(3, 6) == 1, np.nan, 0.0)
+ESTIMATORS = [HeGraphClassifier, ZeroShotCLIPClassifier, HeGraphAdapterClassifier]
+
+
+@pytest.mark.parametrize("value", ["CLIP", "word"])
+def test_unknown_text_source(value: str) -> None:
+    expected = rf"text_features='{value}': expected 'clip', 'prototypes', an array .* or a pair"
+    with pytest.raises(ValueError, match=expected):
+        HeGraphClassifier(text_features=value).fit(X, Y)
+    with pytest.raises(ValueError, match=rf"text_features='{value}': expected 'prototypes', an"):
+        TipAdapterClassifier(text_features=value).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD[:2], r"positive array has shape \(2, 6\); expected \(3, 6\)"),
+        ((GOOD[:2], GOOD), r"positive array has shape \(2, 6\); expected \(3, 6\)"),
+        ((GOOD, GOOD[:, :5]), r"negative array has shape \(3, 5\); expected \(3, 6\)"),
+        (GOOD[0], "Expected 2D array"),
+        (None, "Expected"),
+        (3, "Expected"),
+        ((GOOD, WITH_NAN), "negative array of text_features contains NaN"),
+        ((np.full((3, 6), np.inf), GOOD), "positive array of text_features contains infinity"),
+        (("ant", "bee"), "Expected"),
+        ([[1.0] * 6, [1.0] * 6, [1.0]], "inhomogeneous|positive array"),
+        ((GOOD, GOOD, GOOD), "positive array|Found array with dim 3"),
+    ],
+    ids=["rows", "pair rows", "width", "1-D", "None", "3", "nan", "inf", "words", "ragged", "3"],
+)
+def test_bad_text_arrays(text: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"text_features: (.|\n)*({message})"):
+        HeGraphClassifier(text_features=text).fit(X, Y)
+
+
+@pytest.mark.parametrize("as_pair", [tuple, list, np.array])
+def test_a_pair_of_arrays_in_any_container(as_pair: Any) -> None:
+    P, N = given_text(as_pair([GOOD, -GOOD]), 3, 6)
+    np.testing.assert_array_equal(P, GOOD)
+    np.testing.assert_array_equal(N, -GOOD)
+
+
+@pytest.mark.parametrize("container", [np.asarray, np.ndarray.tolist])
+def test_positive_text_alone_derives_the_negatives(container: Any) -> None:
+    clf = hegraph(text_features=container(GOOD + 1.0)).fit(X, Y)
+    P = (GOOD + 1.0) / np.linalg.norm(GOOD + 1.0, axis=1, keepdims=True)
+    np.testing.assert_allclose(clf.graph_["positive"], P, rtol=1e-6)
+    others = np.stack([GOOD[1] + GOOD[2], GOOD[0] + GOOD[2], GOOD[0] + GOOD[1]]) / 2 + 1.0
+    N = others / np.linalg.norm(others, axis=1, keepdims=True)
+    np.testing.assert_allclose(clf.graph_["negative"], N, rtol=1e-6)
+
+
+# --- bad data -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(("bad", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_features_that_are_not_finite(estimator: Any, bad: float, word: str) -> None:
+    broken = X.copy()
+    broken[3, 2] = bad
+    clf = estimator(text_features="prototypes")
+    with pytest.raises(ValueError, match=word):
+        clf.fit(broken, Y)
+    clf.fit(X, Y)
+    with pytest.raises(ValueError, match=word):
+        clf.predict(broken)
+    broken[5] = np.nan  # a whole row of NaN beside it
+    with pytest.raises(ValueError, match=word):
+        clf.predict(broken)
+
+
+def test_rows_of_unreadable_images_are_left_out_of_a_fit_with_a_warning() -> None:
+    broken = X.copy()
+    broken[[1, 6]] = np.nan
+    with pytest.warns(UserWarning, match=r"Rows 1, 6 \(2 in all\) are of X NaN|Rows 1, 6"):
+        clf = hegraph(random_state=0).fit(broken, Y)
+    kept = np.delete(np.arange(12), [1, 6])
+    want = hegraph(random_state=0).fit(X[kept], Y[kept])
+    np.testing.assert_array_equal(clf.predict_proba(X), want.predict_proba(X))
+
+
+def test_a_class_without_a_readable_image_is_named() -> None:
+    broken = np.where((Y == "bee")[:, None], np.nan, X)
+    with pytest.raises(ValueError, match="Class 'bee' has no readable image"):
+        hegraph().fit(broken, Y)
+
+
+def test_predictions_of_unreadable_images() -> None:
+    queries = X.copy()
+    queries[[2, 9]] = np.nan
+    clf = hegraph(random_state=0).fit(X, Y)
+    proba = clf.predict_proba(queries)
+    assert np.isnan(proba[[2, 9]]).all()
+    kept = np.delete(np.arange(12), [2, 9])
+    np.testing.assert_array_equal(proba[kept], clf.predict_proba(X[kept]))
+    with pytest.raises(ValueError, match=r"Rows 2, 9 \(2 in all\).*set unknown_label"):
+        clf.predict(queries)
+    named = hegraph(random_state=0, unknown_label="nothing").fit(X, Y).predict(queries)
+    assert named[[2, 9]].tolist() == ["nothing", "nothing"]
+    np.testing.assert_array_equal(named[kept], clf.predict(X[kept]))
+    numbers = hegraph(random_state=0, unknown_label=-1).fit(X, np.repeat([3, 4, 5], 4))
+    assert numbers.predict(queries)[[2, 9]].tolist() == [-1, -1]
+    assert numbers.predict(queries).dtype.kind == "i"
+
+
+@pytest.mark.parametrize(("label", "word"), [("bee", "one of the classes"), (-1, "type")])
+def test_bad_unknown_label(label: Any, word: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown_label={label!r}.*{word}"):
+        hegraph(unknown_label=label).fit(X, Y)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    "images",
+    [["a.png"] * 12, np.array(["a.png"] * 12), np.array([["a.png"]] * 12, dtype=object)],
+    ids=["list", "array", "column"],
+)
+def test_forgotten_clip_features(estimator: Any, images: Any) -> None:
+    message = rf"X holds images.*put CLIPFeatures before it, make_pipeline.*{estimator.__name__}"
+    with pytest.raises(TypeError, match=message):
+        estimator().fit(images, Y)
+    with pytest.raises(TypeError, match="X holds images"):
+        estimator(text_features="prototypes").fit(X, Y).predict(images)
+
+
+def test_one_class() -> None:
+    with pytest.raises(ValueError, match=r"one class \(ant\).*at least two classes"):
+        hegraph().fit(X[:4], Y[:4])
+
+
+def test_one_class_of_positive_weight() -> None:
+    with pytest.raises(ValueError, match=r"one class \(bee\)"):
+        hegraph().fit(X, Y, sample_weight=(Y == "bee").astype(float))
+
+
+def test_all_weights_zero() -> None:
+    with pytest.raises(ValueError, match=r"(?i)sample.weight.*zero"):
+        hegraph().fit(X, Y, sample_weight=np.zeros(12))
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(-1.0, "(?i)negative"), (np.nan, "NaN"), (np.inf, "infinity")]
+)
+def test_bad_sample_weight(value: float, word: str) -> None:
+    weight = np.ones(12)
+    weight[5] = value
+    with pytest.raises(ValueError, match=word):
+        hegraph().fit(X, Y, sample_weight=weight)
+
+
+def test_sample_weight_of_another_length() -> None:
+    with pytest.raises(ValueError, match=r"\(11,\)"):
+        hegraph().fit(X, Y, sample_weight=np.ones(11))
+
+
+@pytest.mark.parametrize("empty", [[], np.empty((0, 6))])
+def test_no_samples(empty: Any) -> None:
+    with pytest.raises(ValueError, match=r"0 sample|Expected 2D"):
+        hegraph().fit(empty, [])
+
+
+def test_no_labels() -> None:
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        hegraph().fit(X, None)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_not_fitted(estimator: Any, method: str) -> None:
+    with pytest.raises(NotFittedError, match=estimator.__name__):
+        getattr(estimator(), method)(X)
+
+
+@pytest.mark.parametrize("method", ["branch_proba", "to_hetero_data"])
+def test_own_methods_not_fitted(method: str) -> None:
+    with pytest.raises(NotFittedError):
+        getattr(HeGraphClassifier(), method)(*([X] if method == "branch_proba" else []))
+
+
+def test_queries_of_another_width() -> None:
+    with pytest.raises(ValueError, match=r"X has 5 features.*expecting 6"):
+        hegraph().fit(X, Y).predict(X[:, :5])
+
+
+# --- precision and memory -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_float32_works_in_single_precision(estimator: Any) -> None:
+    clf = estimator(text_features="prototypes", device="cpu").fit(X, Y)
+    for method in ("predict_proba", "predict_log_proba", "decision_function"):
+        single, double = (getattr(clf, method)(X.astype(t)) for t in (np.float32, np.float64))
+        assert double.dtype == np.float64
+        np.testing.assert_allclose(single, double, rtol=2e-3, atol=1e-3)
+    assert clf.decision_function(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(clf.predict_proba(X.astype(np.float32)).sum(axis=1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_memory_of_a_prediction_does_not_grow_with_the_queries(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    support = rng.normal(size=(30, 256))
+    clf = hegraph(random_state=0).fit(support, np.repeat([0, 1, 2], 10))
+    queries = rng.normal(size=(30_000, 256)).astype(dtype)
+    clf.predict(queries[:10])
+    tracemalloc.start()
+    clf.predict(queries)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < queries.nbytes / 4
+
+
+# --- any well-formed input ------------------------------------------------------------------------
+
+VALUES = st.floats(-1e6, 1e6, width=32)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    data=st.integers(3, 8).flatmap(lambda n: arrays(np.float64, (n, 3), elements=VALUES)),
+    labels=st.lists(st.integers(0, 3), min_size=6, max_size=6),
+    make=st.sampled_from([hegraph, adapter]),
+    top_k=st.sampled_from([None, 1, 2]),
+)
+def test_probabilities_are_finite_and_sum_to_one(
+    data: np.ndarray, labels: list[int], make: Any, top_k: int | None
+) -> None:
+    y = np.array([0, 1, *labels])[: len(data)]
+    clf = make(top_k=top_k, random_state=0).fit(data, y)
+    proba = clf.predict_proba(data[::-1])
+    assert np.isfinite(clf.predict_log_proba(data)).all()
+    assert (proba >= 0).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1)

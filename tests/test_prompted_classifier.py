@@ -1,0 +1,144 @@
+"""Names of classes: where they come from, what is refused, and in meta-estimators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.multiclass import OneVsRestClassifier
+
+from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph.prompted_classifier import resolve_class_names
+
+TINY = "skhegraph-tiny"
+Y = np.array(["ant", "bee", "cat"])
+WIDE = np.random.default_rng(0).normal(size=(12, 128))
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "want"),
+    [
+        (Y, None, ["ant", "bee", "cat"]),
+        (Y, ["Ant", "Bee", "Cat"], ["Ant", "Bee", "Cat"]),
+        (Y, ("ant", "bee", "cat"), ["ant", "bee", "cat"]),
+        (Y, {"cat": "C", "ant": "A", "bee": "B", "dog": "D"}, ["A", "B", "C"]),
+        ([7, 8, 9], ["x", "y", "z"], ["x", "y", "z"]),
+        ([7, 8, 9], {9: "z", 7: "x", 8: "y"}, ["x", "y", "z"]),
+        ([0, 1, 2], {"cat": "C", "ant": "A", "bee": "B"}, ["A", "B", "C"]),  # encoded labels
+        ([0, 1], {20: "b", 3: "a"}, ["a", "b"]),
+        ([False, True], {False: "no", True: "yes"}, ["no", "yes"]),
+    ],
+)
+def test_names_follow_the_sorted_labels(labels: Any, given: Any, want: list[str]) -> None:
+    assert resolve_class_names(np.array(labels), given) == want
+
+
+ENCODED = "Meta-estimators that encode y"
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "message"),
+    [
+        ([7, 8, 9], None, r"labels \(7, ...\) are not strings.*class_names"),
+        ([0, 1, 2], None, rf"labels \(0, ...\) are not strings.*{ENCODED}"),
+        (Y, {"ant": "ant", "cat": "cat"}, r"class_names has no name for \['bee'\]"),
+        ([0, 1, 2], {"ant": "a", "bee": "b"}, rf"no name for \['0', '1', '2'\].*{ENCODED}"),
+        (Y, ["ant", "bee"], "holds 2 names for 3 classes"),
+        (Y, ["ant", "bee", "cat", "dog"], "holds 4 names for 3 classes"),
+        ([0, 1], ["ant", "bee", "cat"], rf"holds 3 names for 2 classes.*{ENCODED}.*OneVsRest"),
+        (Y, "dog", "class_names='dog' is one string: give a list"),
+        (Y, ["ant", " ", "cat"], r"Class 'bee' has no name \(got ' '\)"),
+        (Y, {"ant": "ant", "bee": None, "cat": "c"}, r"Class 'bee' has no name \(got None\)"),
+        (Y, ["bee", "ant", "cat"], "the labels themselves in another order"),
+        (Y, 5, "class_names=5 holds 0 names"),
+    ],
+)
+def test_names_that_are_refused(labels: Any, given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve_class_names(np.array(labels), given)
+
+
+@pytest.mark.parametrize("estimator", [HeGraphClassifier, ZeroShotCLIPClassifier])
+def test_other_width_than_the_text(estimator: Any) -> None:
+    message = (
+        r"X has 6 features.*skhegraph-tiny.*have 128.*"
+        r"CLIPFeatures.*make_hegraph_pipeline.*text_features='prototypes'"
+    )
+    with pytest.raises(ValueError, match=message):
+        estimator(TINY, device="cpu").fit(np.eye(3, 6), Y)
+
+
+@pytest.mark.parametrize("name", ["templates", "negative_templates"])
+def test_template_without_braces(name: str) -> None:
+    with pytest.raises(ValueError, match=r"no '?\{"):
+        HeGraphClassifier(TINY, device="cpu", **{name: ["a photo"]}).fit(WIDE, np.repeat(Y, 4))
+
+
+# --- meta-estimators that encode y ----------------------------------------------------------------
+
+WORDS = np.array(["zero", "one", "two"])
+NAMES = {"zero": "the digit zero", "one": "the digit one", "two": "the digit two"}
+AS_LIST = [NAMES[word] for word in sorted(WORDS)]
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Features of eight images of each of three digits, and their names."""
+    images, target = load_digits(n_class=3, return_X_y=True)
+    few = np.concatenate([np.flatnonzero(target == c)[:8] for c in range(3)])
+    squares = [image.reshape(8, 8) / 16 for image in images[few]]
+    return CLIPFeatures(TINY).transform(squares), WORDS[target[few]]
+
+
+def named(names: Any) -> HeGraphClassifier:
+    return HeGraphClassifier(TINY, class_names=names, max_iter=2, random_state=0, device="cpu")
+
+
+@pytest.mark.parametrize("names", [NAMES, AS_LIST], ids=["mapping", "list"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda clf: StackingClassifier([("a", clf)], LogisticRegression(), cv=2),
+        lambda clf: VotingClassifier([("a", clf), ("b", clone(clf))], voting="soft"),
+        lambda clf: BaggingClassifier(clf, 3, random_state=0),
+        lambda clf: CalibratedClassifierCV(clf, method="temperature", cv=2),
+    ],
+    ids=["stacking", "voting", "bagging", "temperature"],
+)
+def test_names_reach_the_text_through_meta_estimators(
+    digits: tuple[np.ndarray, np.ndarray], names: Any, wrap: Any
+) -> None:
+    X, y = digits
+    assert wrap(named(names)).fit(X, y).score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("names", [NAMES, AS_LIST], ids=["mapping", "list"])
+def test_encoded_labels_give_the_same_model(
+    digits: tuple[np.ndarray, np.ndarray], names: Any
+) -> None:
+    X, y = digits
+    direct = np.empty((len(y), 3))
+    for fold in range(2):
+        out = np.arange(len(y)) % 2 == fold
+        direct[out] = named(names).fit(X[~out], y[~out]).predict_proba(X[out])
+    folds = [(np.flatnonzero(np.arange(len(y)) % 2 != f), np.arange(f, len(y), 2)) for f in (0, 1)]
+    crossed = cross_val_predict(named(names), X, y, cv=folds, method="predict_proba")
+    np.testing.assert_allclose(crossed, direct, atol=1e-6)
+
+
+def test_one_versus_rest_of_two_classes_works_and_of_three_says_why_not(
+    digits: tuple[np.ndarray, np.ndarray],
+) -> None:
+    X, y = digits
+    two = y != "two"
+    ovr = OneVsRestClassifier(named(["the digit one", "the digit zero"])).fit(X[two], y[two])
+    assert ovr.score(X[two], y[two]) > 0.9
+    with pytest.raises(ValueError, match="OneVsRestClassifier hides which class"):
+        OneVsRestClassifier(named(AS_LIST)).fit(X, y)

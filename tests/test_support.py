@@ -1,0 +1,75 @@
+"""Building blocks of a support set, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skhegraph.support import (
+    Support,
+    class_means,
+    distinct_rows,
+    effective_weights,
+    mean_of_others,
+    unit_rows,
+)
+
+
+def test_unit_rows_by_hand() -> None:
+    got = unit_rows([[3, 4], [0, 0], [0, -2]])
+    np.testing.assert_allclose(got, [[0.6, 0.8], [0, 0], [0, -1]])
+    assert got.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_unit_rows_of_any_length_keep_their_precision(dtype: type, scale: float) -> None:
+    got = unit_rows(np.array([[3, 4]], dtype=dtype) * dtype(scale))  # the square leaves the range
+    np.testing.assert_allclose(got, [[0.6, 0.8]], rtol=1e-6)
+    assert got.dtype == dtype
+
+
+def test_class_means_are_weighted() -> None:
+    X = np.array([[1.0, 0.0], [4.0, 6.0], [5.0, 5.0]])
+    means = class_means(X, np.array([0, 0, 1]), np.array([1.0, 2.0, 7.0]))
+    np.testing.assert_allclose(means, [[3, 4], [5, 5]])
+
+
+def test_mean_of_others_by_hand() -> None:
+    nodes = np.array([[2.5, 0], [0, 6], [8, 8]])
+    np.testing.assert_allclose(mean_of_others(nodes), [[4, 7], [5.25, 4], [1.25, 3]])
+
+
+def test_distinct_rows_add_weights_within_a_class_alone() -> None:
+    a, b = [1.0, 2.0], [3.0, 4.0]
+    X, y = np.array([a, b, a, a, b]), np.array([1, 0, 1, 0, 0])
+    rows, classes, weight = distinct_rows(X, y, np.array([1.0, 2.0, 4.0, 8.0, 16.0]))
+    got = {(int(c), tuple(x)): w for x, c, w in zip(rows, classes, weight, strict=True)}
+    assert got == {(1, (1.0, 2.0)): 5.0, (0, (3.0, 4.0)): 18.0, (0, (1.0, 2.0)): 8.0}
+    assert classes.tolist() == [0, 0, 1]
+
+
+def test_distinct_rows_do_not_depend_on_the_order() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 2, (30, 3)).astype(float), rng.integers(0, 3, 30)
+    weight = rng.integers(1, 9, 30).astype(float)
+    want = distinct_rows(X, y, weight)
+    order = rng.permutation(30)
+    for a, b in zip(want, distinct_rows(X[order], y[order], weight[order]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1 / 7, 1.0, 1e300])
+def test_effective_weights_sum_to_the_effective_number_whatever_their_scale(scale: float) -> None:
+    got = effective_weights(scale * np.array([1.0, 1.0, 2.0]))
+    np.testing.assert_allclose(got, np.array([1, 1, 2]) * 4 / 6)  # (1 + 1 + 2)^2 / (1 + 1 + 4)
+    np.testing.assert_allclose(effective_weights(np.full(5, scale)), 1.0)
+
+
+def test_support_reads_off_shots_means_and_labels() -> None:
+    X = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    support = Support(X, np.array([0, 1, 1]), np.array([3.0, 1.0, 0.5]), X[:2], X[1:], 100.0)
+    assert support.n_classes == 2
+    assert support.shots.tolist() == [3.0, 1.5]
+    assert support.onehot.tolist() == [[3, 0], [0, 1], [0, 0.5]]
+    np.testing.assert_allclose(support.visual, [[1, 0], [0, 1]])
