@@ -61,9 +61,10 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         cores, 8 at most.
     n_views : int, default=1
         Views per image that `fit_transform` averages into a row of unit length: the image, then
-        random crops of half of it or more, half of them flipped. They depend on the pixels
-        alone. `transform` takes the image as it is, so that in a pipeline the training images
-        are encoded with views and the images to predict without.
+        random crops, half of them flipped, that depend on its pixels alone. `transform` takes
+        the image as it is, so that a pipeline encodes the training images with views and the
+        images to predict without. Ten views take ten times as long, and with the bundled model
+        moved the accuracy at 16 shots by less than a point either way.
     cache_dir : str, path or None, default=None
         Folder of an on-disk store of features, shared by processes and runs: an image whose
         bytes were encoded before by the same model, with the same preprocessing, is not encoded
