@@ -215,7 +215,8 @@ def test_predictions(extract, digits, tmp_path):
 
 def test_unreadable_images(extract, digits, expected, tmp_path):
     paths, labels = digits
-    fitted = pipeline().fit(paths[:30], np.array(["zero", "one", "two"])[labels[:30]])
+    words = np.array(["zero", "one", "two"])[labels[:30]]
+    fitted = pipeline().set_params(clf__class_names=None).fit(paths[:30], words)
     mixed = [paths[0], "missing.png", paths[1], "other.png", "third.png"]
     with pytest.raises(ValueError, match=r"missing\.png"):
         extract(paths=mixed, classifier=fitted["clf"], images_per_part=3)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import json
 import shlex
 import sys
@@ -60,7 +59,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from skhegraph import ZeroShotCLIPClassifier, baselines
+from skhegraph import (
+    HeGraphAdapterClassifier,
+    HeGraphClassifier,
+    ZeroShotCLIPClassifier,
+    peers,
+)
 
 MAX_FOLDS = 5
 STANDARD_MODELS = (("RN50", "openai"), ("ViT-B-16", "openai"))
@@ -97,13 +101,11 @@ _CACHE = pairs(
 )
 METHODS: dict[str, Method] = {
     "Zero-shot": Method(with_text(ZeroShotCLIPClassifier)),
-    "Tip-Adapter": Method(with_text(baselines.TipAdapterClassifier), _CACHE),
-    "Tip-Adapter-F": Method(with_text(baselines.TipAdapterFClassifier), _CACHE),
-    "GDA": Method(
-        with_text(baselines.GDAClassifier), [{"alpha": [0.01, 0.1, 0.3, 1.0, 3.0, 10.0]}]
-    ),
+    "Tip-Adapter": Method(with_text(peers.TipAdapterClassifier), _CACHE),
+    "Tip-Adapter-F": Method(with_text(peers.TipAdapterFClassifier, random_state=0), _CACHE),
+    "GDA": Method(with_text(peers.GDAClassifier), [{"alpha": [0.01, 0.1, 0.3, 1.0, 3.0, 10.0]}]),
     "CLIP-Adapter": Method(
-        with_text(baselines.CLIPAdapterClassifier),
+        with_text(peers.CLIPAdapterClassifier, random_state=0),
         pairs(
             "ratio",
             "learning_rate",
@@ -116,10 +118,11 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "TaskRes": Method(
-        with_text(baselines.TaskResClassifier), [{"alpha": [0.1, 0.5, 1.5, 5.0, 15.0, 50.0]}]
+        with_text(peers.TaskResClassifier, random_state=0),
+        [{"alpha": [0.1, 0.5, 1.5, 5.0, 15.0, 50.0]}],
     ),
     "LP++": Method(
-        with_text(baselines.LPPlusPlusClassifier),
+        with_text(peers.LPPlusPlusClassifier),
         pairs(
             "init_scale",
             "max_iter",
@@ -132,11 +135,11 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "CLAP": Method(
-        with_text(baselines.CLAPClassifier),
+        with_text(peers.CLAPClassifier),
         [{"penalty": [3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]}],
     ),
     "GraphAdapter": Method(
-        with_text(baselines.GraphAdapterClassifier),
+        with_text(peers.GraphAdapterClassifier, random_state=0),
         pairs(
             "beta",
             "learning_rate",
@@ -149,18 +152,31 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "Text-started LR": Method(
-        with_text(baselines.TextStartedLogisticRegression),
+        with_text(peers.TextStartedLogisticRegression),
         [{"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]}],
+    ),
+    "SS-Text": Method(with_text(peers.SSTextClassifier)),
+    "ProKeR": Method(with_text(peers.ProKeRClassifier), [{"beta": [0.5, 1.0, 1.5, 2.0, 3.0, 5.5]}]),
+    "MAP-LR": Method(
+        with_text(peers.MAPLogisticRegression),
+        pairs(
+            "alpha",
+            "penalty",
+            (0.2, 1e-2),
+            (0.2, 1e-3),
+            (0.2, 1e-4),
+            (0.4, 1e-2),
+            (0.4, 1e-3),
+            (0.4, 1e-4),
+        ),
     ),
     "LogisticRegression": Method(
         lambda problem: LogisticRegression(max_iter=2000),
         [{"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]}],
     ),
+    "HeGraphAdapter, as described": Method(with_text(HeGraphAdapterClassifier, random_state=0)),
+    OURS: Method(with_text(HeGraphClassifier, random_state=0)),
 }
-if importlib.util.find_spec("skhegraph.hegraph.classifier") is not None:
-    from skhegraph.hegraph.classifier import HeGraphClassifier
-
-    METHODS[OURS] = Method(with_text(HeGraphClassifier))
 
 
 def choose(

@@ -43,8 +43,8 @@ class Problem:
         Image features.
     y_train, y_test : ndarray of shape (n_rows,), int
         Labels from 0 to C - 1.
-    text : pair of ndarray of shape (C, n_features), or None
-        Positive and negative text features; None where there is no text.
+    text : ndarray of shape (C, n_features), pair of such, or None
+        Positive text features, with negative ones where there are any; None without text.
     logit_scale : float or None
         CLIP's `tau`.
     """
@@ -54,7 +54,7 @@ class Problem:
     y_train: np.ndarray
     X_test: np.ndarray
     y_test: np.ndarray
-    text: tuple[np.ndarray, np.ndarray] | None = None
+    text: np.ndarray | tuple[np.ndarray, np.ndarray] | None = None
     logit_scale: float | None = None
 
     @property
@@ -66,17 +66,20 @@ class Problem:
 
 
 def from_features(path: str | Path) -> Problem:
-    """Read a feature file (arrays train_features, train_labels, ..., text_pos, text_neg)."""
+    """Read a feature file (arrays train_features, train_labels, ..., text_pos and,
+    where there are any, text_neg)."""
     with np.load(path, allow_pickle=False) as data:
-        has_text = "text_pos" in data
+        text = data["text_pos"].astype(np.float32) if "text_pos" in data else None
+        if "text_neg" in data:
+            text = text, data["text_neg"].astype(np.float32)
         return Problem(
             Path(path).stem,
             data["train_features"].astype(np.float32),
             data["train_labels"],
             data["test_features"].astype(np.float32),
             data["test_labels"],
-            (data["text_pos"], data["text_neg"]) if has_text else None,
-            float(data["logit_scale"]) if has_text else None,
+            text,
+            None if text is None else float(data["logit_scale"]),
         )
 
 
@@ -91,7 +94,7 @@ class Encoder:
     templates : str or None
         Preset of :mod:`skhegraph.clip.prompts`; None takes the data set's own, else "photo".
     pool : int
-        Most training images a class to encode.
+        Most training images per class to encode.
     """
 
     model_name: str
@@ -125,7 +128,7 @@ class Encoder:
 
 
 def few_rows(y: np.ndarray, shots: int, seed: int) -> np.ndarray:
-    """Row numbers of `shots` rows a class without replacement (all where there are fewer)."""
+    """Row numbers of `shots` rows per class without replacement (all where there are fewer)."""
     rng = np.random.RandomState(seed)
     picked = [rng.permutation(np.flatnonzero(y == label))[:shots] for label in np.unique(y)]
     return np.concatenate(picked)

@@ -1,10 +1,9 @@
 """Ratios of time and memory to named references, measured in one run on the same threads.
 
 Predict and fit against bare NumPy products and scikit-learn's `LogisticRegression`, feature
-extraction against a plain open_clip loop, a grid search against "encode once plus the fits" and
-against fits that share nothing, and imports. Figures below some seconds are medians of several
-runs; the features are synthetic (class centres plus noise), since values do not change the
-arithmetic.
+extraction against a plain open_clip loop, a grid search against "encode once plus the fits", and
+imports. Figures below some seconds are medians of several runs; the features are synthetic (class
+centres plus noise) and, as CLIPFeatures gives them, in single precision.
 
     python examples/benchmarks/speed.py                 # all sections
     python examples/benchmarks/speed.py predict import  # some of them
@@ -28,14 +27,12 @@ from pathlib import Path
 import joblib
 import numpy as np
 from PIL import Image
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, make_hegraph_pipeline
 from skhegraph.clip.model import load_backbone
-from skhegraph.hegraph.reuse import forget
 
 PATHS = {
     "visual_to_positive": [0.0, 0.1, 0.24, 0.5],
@@ -89,37 +86,23 @@ def hegraph(text: np.ndarray, negative: np.ndarray, **params: object) -> HeGraph
 def predict_section() -> None:
     """10,000 queries, 1,000 classes, support of 16,000."""
     X, y, text, negative = support(1000, 16)
-    queries = X[:10_000].astype(np.float64)
     linear = LogisticRegression(max_iter=1).fit(X[::16], y[::16])
     clf = hegraph(text, negative, max_iter=1).fit(X, y)
-    product = median_time(lambda: queries @ clf.coef_.T)
-    ours = median_time(lambda: clf.predict_proba(queries))
-    report("predict_proba, discriminant", ours, "its bare product", product)
-    other = median_time(lambda: linear.predict_proba(queries))
-    report("predict_proba, discriminant", ours, "LogisticRegression", other)
-    cache = hegraph(text, negative, max_iter=1, visual_classifier="cache").fit(X, y)
-    keys, nodes = cache.cache_keys_.astype(np.float64), cache.positive_nodes_.astype(np.float64)
-    labels = np.eye(len(nodes))[cache.cache_labels_]
-
-    def bare(with_labels: bool) -> None:
-        for start in range(0, len(queries), 1024):
-            part = queries[start : start + 1024]
-            part @ nodes.T
-            affinity = part @ keys.T
-            if with_labels:
-                affinity @ labels
-
-    ours = median_time(lambda: cache.predict_proba(queries), 3)
-    for with_labels, name in ((True, "bare products, Eq. 7-8"), (False, "without the labels'")):
-        theirs = median_time(partial(bare, with_labels), 3)
-        report("predict_proba, cache", ours, name, theirs)
-    for name, model in (("discriminant", clf), ("cache", cache)):
+    for dtype in (np.float32, np.float64):
+        queries = X[:10_000].astype(dtype)
+        weights = clf.coef_.T.astype(dtype)
+        what = f"predict_proba, {queries.dtype}"
+        ours = median_time(lambda queries=queries: clf.predict_proba(queries))
+        bare = median_time(lambda queries=queries, weights=weights: queries @ weights)
+        theirs = median_time(lambda queries=queries: linear.predict_proba(queries))
+        report(what, ours, "its bare product", bare)
+        report(what, ours, "LogisticRegression", theirs)
         tracemalloc.start()
-        proba = model.predict_proba(queries)
+        proba = clf.predict_proba(queries)
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
         output = proba.nbytes / 1e6
-        print(f"| peak memory, {name} | {peak:.0f} MB | of it the output: {output:.0f} MB | |")
+        print(f"| peak memory, {what} | {peak:.0f} MB | of it the output: {output:.0f} MB | |")
 
 
 def fit_section() -> None:
@@ -140,8 +123,7 @@ def fit_section() -> None:
 def fit_hegraph(
     X: np.ndarray, y: np.ndarray, text: np.ndarray, negative: np.ndarray, top_k: int | None = None
 ) -> None:
-    """Fit with the defaults, and nothing left from an earlier fit."""
-    forget()
+    """Fit with the defaults."""
     hegraph(text, negative, top_k=top_k).fit(X, y)
 
 
@@ -187,30 +169,9 @@ def growth_section() -> None:
             exponent = np.polyfit(np.log(np.array(sizes)[seen]), np.log(costs[row][seen]), 1)[0]
             axes.loglog(sizes, costs[row], "o-", label=f"{label}: exponent {exponent:.2f}")
             print(f"| fit, {quantity} against {label} | | | exponent {exponent:.2f} |", flush=True)
-        axes.set(xlabel="classes or shots a class", ylabel=quantity, title="HeGraph fit, D = 512")
+        axes.set(xlabel="classes or shots per class", ylabel=quantity, title="HeGraph fit, D = 512")
         axes.legend()
     figure.savefig(Path(__file__).with_name("speed.png"), dpi=100, bbox_inches="tight")
-
-
-def reuse_section() -> None:
-    """A grid over path weights, 24 x 5 fits of 100 classes, against the same fits from nothing."""
-    X, y, text, negative = support(100, 16)
-    cv = StratifiedKFold(5)
-    clf = hegraph(text, negative)
-
-    def naive() -> None:
-        for params in ParameterGrid(PATHS):
-            for train, test in cv.split(X, y):
-                forget()
-                clone(clf).set_params(**params).fit(X[train], y[train]).score(X[test], y[test])
-
-    def search() -> None:
-        forget()
-        GridSearchCV(clf, PATHS, cv=cv, refit=False).fit(X, y)
-
-    fit_hegraph(X, y, text, negative)  # the first fit of a process imports torch
-    what = f"search 24 x 5, {len(text)} classes"
-    report(what, time_once(search), "the same fits, each from nothing", time_once(naive))
 
 
 def image_files(folder: Path, count: int) -> list[str]:
@@ -297,14 +258,12 @@ def search_section() -> None:
         params = {"class_names": list("abcde"), "random_state": 0}
 
         def encode_once() -> None:
-            forget()
             features = CLIPFeatures("skhegraph-tiny").transform(paths)
             clf = HeGraphClassifier("skhegraph-tiny", **params)
             GridSearchCV(clf, PATHS, cv=cv).fit(features, y)
 
         def search(**clip_params: object) -> None:
-            forget()
-            pipe = make_hegraph_pipeline("skhegraph-tiny", clip_params=clip_params, **params)
+            pipe = make_hegraph_pipeline("skhegraph-tiny", **clip_params, **params)
             piped = {f"clf__{name}": values for name, values in PATHS.items()}
             GridSearchCV(pipe, piped, cv=cv).fit(paths, y)
 
@@ -343,7 +302,6 @@ SECTIONS = {
     "predict": predict_section,
     "features": features_section,
     "search": search_section,
-    "reuse": reuse_section,
     "fit": fit_section,
     "growth": growth_section,
 }
