@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
@@ -14,19 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
-from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skhegraph.clip import digests
-from skhegraph.clip.digests import image_digest, known_digest
 from skhegraph.clip.feature_cache import FeatureStore
 from skhegraph.clip.features import CLIPFeatures
-from skhegraph.clip.model import Backbone, load_backbone
+from skhegraph.clip.model import Backbone
 
 TINY = "skhegraph-tiny"
 
@@ -80,27 +75,6 @@ def test_content_decides_not_the_name(encoded: list[int], tmp_path: Path) -> Non
     changed = clip.transform([save("a.png", 200)])
     assert sum(encoded) == 2
     assert not np.allclose(changed, first)
-
-
-def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path, reads, read = tmp_path / "image", [], Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read(self))
-    path.write_bytes(b"first")
-    fresh = image_digest(path), image_digest(path)
-    assert fresh[0] == fresh[1] == image_digest(b"first")
-    assert len(reads) == 2  # it might change within a tick of the clock
-    assert known_digest(path) is None
-    monkeypatch.setattr(digests, "_UNSETTLED_NS", 0)
-    assert image_digest(path) == image_digest(str(path)) == fresh[0]
-    assert len(reads) == 3
-    assert known_digest(path) == fresh[0]
-    then = path.stat()
-    time.sleep(0.02)
-    path.write_bytes(b"other")  # of the same size, and with the old modification time
-    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
-    assert known_digest(path) is None
-    assert image_digest(path) == image_digest(b"other") == known_digest(path)
-    assert known_digest(b"first") is known_digest(tmp_path / "missing") is None
 
 
 def test_unreadable_images_are_reported_and_not_stored(
@@ -260,71 +234,3 @@ def test_bound_evicts_the_oldest(tmp_path: Path) -> None:
 def test_namespaces_do_not_mix(tmp_path: Path) -> None:
     one, other = (FeatureStore(tmp_path, name, 4, None) for name in ("one", "other"))
     assert one.key(b"same") != other.key(b"same")
-
-
-SMALL = {
-    "embed_dim": 8,
-    "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
-}
-
-
-def small_models(folder: Path, *overrides: dict[str, object]) -> list[str]:
-    """Models of equal weights whose configurations differ."""
-    weights = open_clip.CLIP(**SMALL).state_dict()
-    names = []
-    for i, override in enumerate(overrides):
-        model = folder / f"model{i}"
-        model.mkdir()
-        save_file(weights, model / "open_clip_model.safetensors")
-        config = {"model_cfg": {**SMALL, **override}, "preprocess_cfg": {}}
-        (model / "open_clip_config.json").write_text(json.dumps(config))
-        names.append(f"local-dir:{model}")
-    return names
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        pytest.param({"quick_gelu": True}, id="activation"),
-        pytest.param({"vision_cfg": {**SMALL["vision_cfg"], "head_width": 32}}, id="heads"),
-    ],
-)
-def test_equal_weights_in_another_architecture_share_no_rows(
-    override: dict[str, object], images: list[np.ndarray], tmp_path: Path
-) -> None:
-    one, other = small_models(tmp_path, {}, override)
-    expected = [CLIPFeatures(name).transform(images) for name in (one, other)]
-    assert np.abs(expected[0] - expected[1]).max() > 1e-4
-    for name, rows in zip((one, other), expected, strict=True):
-        cached = CLIPFeatures(name, cache_dir=tmp_path / "cache").transform(images)
-        np.testing.assert_allclose(cached, rows, atol=1e-6)
-
-
-def test_fingerprint_is_the_same_in_every_process_and_for_equal_models(tmp_path: Path) -> None:
-    one, copy, other = small_models(tmp_path, {}, {}, {"quick_gelu": True})
-    here = [load_backbone(name, device="cpu").fingerprint() for name in (one, copy, other)]
-    assert here[0] == here[1] != here[2]
-    code = f"from skhegraph.clip.model import load_backbone as b; print(b({one!r}).fingerprint())"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert there.stdout.strip() == here[0]
-
-
-def test_fingerprint_names_what_decodes_and_resizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    import PIL
-
-    def fingerprint() -> str:
-        tiny = load_backbone(TINY, device="cpu")
-        return Backbone(
-            tiny._model,
-            tiny.preprocess,
-            tiny._tokenizer,
-            model_name=TINY,
-            pretrained=None,
-            device="cpu",
-        ).fingerprint()
-
-    before = fingerprint()
-    assert fingerprint() == before
-    monkeypatch.setattr(PIL, "__version__", "99.0")
-    assert fingerprint() != before
