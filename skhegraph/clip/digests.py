@@ -47,6 +47,8 @@ def image_digest(source: Any) -> bytes:
             return _digest(source)
         if is_file(source):
             return _digest(read_all(source))
+    except ImageDecodeError:
+        raise
     except (OSError, ValueError) as error:
         raise ImageDecodeError(why_unreadable(source, error)) from error
     image = decode_image(source)

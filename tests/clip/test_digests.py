@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from skhegraph.clip import digests
 from skhegraph.clip.digests import image_digest, known_digest
+from skhegraph.clip.images import ImageDecodeError
 
 
 def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -31,3 +33,8 @@ def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert known_digest(path) is None
     assert image_digest(path) == image_digest(b"other") == known_digest(path)
     assert known_digest(b"first") is known_digest(tmp_path / "missing") is None
+
+
+def test_a_file_in_text_mode_is_one_clear_error() -> None:
+    with pytest.raises(ImageDecodeError, match=r"^the file is open in text mode"):
+        image_digest(io.StringIO("text"))

@@ -340,7 +340,11 @@ def test_constructing_imports_and_loads_nothing():
 
 
 def test_shared_image_features(shared_data):
-    archives = sorted((shared_data / "features").glob("*.npz"))
+    archives = [
+        path
+        for path in sorted((shared_data / "features").glob("*.npz"))
+        if "train_files" in np.load(path)  # others are of another CLIP
+    ]
     assert archives
     for archive in archives:
         data = np.load(archive)
