@@ -1,7 +1,7 @@
 """Switch one part of HeGraph at a time: what does each earn?
 
-Every row changes one thing of the defaults, or of the described method, on the same
- support sets as few_shot.py. The table (mean accuracy and log-loss over data sets and seeds,
+Every row changes one thing of the defaults, or of the described method, on the same support sets
+as few_shot.py. The table (mean accuracy and log-loss over data sets and seeds,
 with the paired difference in accuracy to the first row of its block) is kept in ablation.md.
 
     python examples/benchmarks/ablation.py --features *.npz --out examples/benchmarks/ablation.md

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import dense_to_sparse, to_edge_index, to_torch_coo_tensor
+from torch_geometric.utils import dense_to_sparse, to_edge_index
 
 from skhegraph.support import Floats, unit_rows
 
@@ -76,7 +76,9 @@ def edge_weights(target: Floats, source: Floats, diagonal: str, top_k: int | Non
         columns.append(strongest.ravel())
     rows = torch.arange(len(unit_target)).repeat_interleave(top_k)
     index = torch.stack([rows, torch.cat(columns)])
-    return to_torch_coo_tensor(index, torch.cat(weights), size=len(unit_target))
+    shape = (len(unit_target), len(unit_source))
+    R = torch.sparse_coo_tensor(index, torch.cat(weights), shape, check_invariants=False)
+    return R.coalesce()
 
 
 def build_graph(nodes: dict[str, Floats], top_k: int | None = None) -> HeteroData:
