@@ -316,5 +316,59 @@ def test_unknown_torchvision_class(data):
         data.from_torchvision("Nope", "root", data.Encoder("skhegraph-tiny", None), False)
 
 
+# --- the eleven usual data sets, in miniature -----------------------------------------------------
+
+
+def make_standard_11(root):
+    """The eleven folders with two classes of five training and two test images each."""
+    eleven = importlib.import_module("standard_11").STANDARD_11
+    names = ["cat", "maple_tree"]
+    for k, (dataset, standard) in enumerate(eleven.items()):
+        folder = root / standard.folder
+        split = {"train": [], "val": [], "test": []}
+        variants = {"train": [], "test": []}
+        for label, name in enumerate(names):
+            for part, count in (("train", 5), ("test", 2)):
+                for n in range(count):
+                    path = f"{part}_{label}_{n}.jpg"
+                    if dataset == "ImageNet":
+                        path = f"{'val' if part == 'test' else part}/n0{label}/{n}.jpg"
+                    save_image(folder / standard.images / path, seed=1000 * k + 10 * n + label)
+                    split[part].append([path, label, name])
+                    variants[part].append(f"{path.removesuffix('.jpg')} {name}")
+        if standard.split is not None:
+            (folder / standard.split).write_text(json.dumps(split))
+        elif dataset == "ImageNet":
+            (folder / "classnames.txt").write_text("n00 cat\nn01 maple tree\n")
+        else:
+            (folder / "variants.txt").write_text("\n".join(names) + "\n")
+            for part, lines in variants.items():
+                (folder / f"images_variant_{part}.txt").write_text("\n".join(lines) + "\n")
+    return list(eleven)
+
+
+def test_standard_11_from_end_to_end(bench, tmp_path, capsys):
+    names = make_standard_11(tmp_path / "data")
+    arguments = ["--standard-11", "--root", str(tmp_path / "data"), "--shots", "1", "2"]
+    arguments += ["--seeds", "0", "--methods", "Zero-shot", "GDA", "--out", str(tmp_path / "out")]
+    bench.main([*arguments, "--standard-models", "skhegraph-tiny"])
+    out = capsys.readouterr().out
+    assert "skhegraph-tiny, 11 data sets" in out
+    with (tmp_path / "out" / "skhegraph-tiny" / "few_shot_runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert list(dict.fromkeys(run["dataset"] for run in runs)) == names
+    assert len(runs) == 11 * 2 * 2
+    assert {float(run["accuracy"]) for run in runs} <= {0.0, 25.0, 50.0, 75.0, 100.0}
+
+
+def test_standard_11_names_what_is_missing(bench, data, tmp_path):
+    standard = importlib.import_module("standard_11")
+    encoder = data.Encoder("skhegraph-tiny", None)
+    with pytest.raises(FileNotFoundError, match=r"UCF101: .*split_zhou_UCF101\.json"):
+        standard.load("UCF101", tmp_path, encoder, download=False)
+    with pytest.raises(RuntimeError, match=r"[Dd]ataset not found"):  # torchvision's own word
+        standard.load("DTD", tmp_path, encoder, download=False)
+
+
 def test_clean_name(data):
     assert data.clean_name("apartment_building/outdoor") == "apartment building outdoor"

@@ -11,7 +11,7 @@ Examples::
     python examples/benchmarks/few_shot.py --features cifar10.npz pets.npz --out results
     python examples/benchmarks/few_shot.py --images FOLDER --model ViT-B-32
     python examples/benchmarks/few_shot.py --torchvision DTD --root DATA --download
-    python examples/benchmarks/few_shot.py --standard-11 --root DATA --seeds 0 1 2
+    python examples/benchmarks/few_shot.py --standard-11 --root DATA --download --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from few_shot_data import (
     from_features,
     from_images,
     from_torchvision,
-    standard_11,
 )
 from few_shot_report import (
     BY_ACCURACY,
@@ -58,6 +57,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from standard_11 import standard_11
 
 from skhegraph import (
     HeGraphAdapterClassifier,
@@ -67,7 +67,6 @@ from skhegraph import (
 )
 
 MAX_FOLDS = 5
-STANDARD_MODELS = (("RN50", "openai"), ("ViT-B-16", "openai"))
 
 
 @dataclass(frozen=True)
@@ -313,6 +312,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    data.add_argument(
+        "--standard-models",
+        nargs="+",
+        default=["RN50:openai", "ViT-B-16:openai"],
+        metavar="NAME:WEIGHTS",
+        help="CLIPs of --standard-11",
+    )
     parser.add_argument("--out", type=Path, default=Path("few_shot_results"))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument(
@@ -356,9 +362,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
     if options.standard_11:
-        for model_name, pretrained in STANDARD_MODELS:
+        for model in options.standard_models:
+            model_name, _, pretrained = model.partition(":")
             started = time.perf_counter()
-            encoder = Encoder(model_name, pretrained, options.templates, options.pool)
+            encoder = Encoder(model_name, pretrained or None, options.templates, options.pool)
             rows = run(standard_11(options.root, encoder, options.download), *settings)
             title = heading(f"{model_name}, 11 data sets", time.perf_counter() - started)
             report(rows, options.out / model_name, title, published=model_name)

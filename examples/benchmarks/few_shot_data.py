@@ -243,14 +243,3 @@ def from_torchvision(name: str, root: str | Path, encoder: Encoder, download: bo
 
     names = dataset_names(name, parts[0])
     return encoder.problem(name, images, (labels[0], labels[1]), names, preset)
-
-
-def standard_11(root: str | Path, encoder: Encoder, download: bool) -> list[Problem]:
-    """Encode the eleven usual data sets: ten of torchvision, and UCF101's middle frames as images.
-
-    UCF101 is a folder `root/ucf101/{train,test}/class/image`. Caltech101, SUN397 and EuroSAT
-    have no splits in torchvision; half of each class is for testing, so their numbers differ
-    from those on the usual splits.
-    """
-    problems = [from_torchvision(name, root, encoder, download) for name in TORCHVISION]
-    return [*problems, from_images(Path(root) / "ucf101", encoder, "ucf101")]
