@@ -37,7 +37,7 @@ def main() -> None:
         support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(images, labels))
 
         pipeline = make_hegraph_pipeline("skhegraph-tiny", cache_dir=out / "cache", random_state=0)
-        grid = {"clf__visual_to_positive": [0.0, 0.24, 0.5]}
+        grid = {"clf__visual_to_visual": [0.0, 1.0, None]}
         found = search(client, pipeline, grid, images[support], labels[support], cv=4)
         print("best parameters:", found.best_params_)
 

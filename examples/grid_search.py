@@ -21,7 +21,7 @@ support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(images, d
 pipeline = make_hegraph_pipeline("skhegraph-tiny", class_names=names, random_state=0)
 search = GridSearchCV(
     pipeline,
-    {"clf__visual_to_positive": [0.0, 0.24, 0.5], "clf__negative_to_positive": [0.0, 0.2]},
+    {"clf__visual_to_visual": [0.0, 1.0, None], "clf__visual_to_positive": [0.0, 0.24]},
     scoring="neg_log_loss",
     cv=StratifiedKFold(4, shuffle=True, random_state=0),
 )

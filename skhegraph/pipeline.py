@@ -30,7 +30,7 @@ def make_hegraph_pipeline(
         Cache of the fitted transformer, see :class:`sklearn.pipeline.Pipeline`.
     **params
         Parameters of :class:`CLIPFeatures` or :class:`HeGraphClassifier`; each goes to the step
-        that has it, and to both where both have it (`device`, `verbose`).
+        that has it, and `device` to both.
 
     Returns
     -------

@@ -81,7 +81,7 @@ def test_grid_search_over_graph_parameters(
     few = np.arange(len(paths)) % 16 < 4
     search = GridSearchCV(
         make_hegraph_pipeline(TINY, random_state=0, max_iter=3),
-        {"clf__visual_to_positive": [0.0, 0.24], "clf__top_k": [None, 3]},
+        {"clf__visual_to_positive": [0.0, 0.24], "clf__positive_to_visual": [0.0, 1.0]},
         cv=StratifiedKFold(2),
         scoring=["neg_log_loss", "roc_auc_ovr"],
         refit="neg_log_loss",
@@ -104,14 +104,14 @@ def test_clone_cross_val_score_and_calibration(files: tuple[np.ndarray, np.ndarr
 
 def test_make_hegraph_pipeline_gives_one_clip_to_both_steps() -> None:
     pipe = make_hegraph_pipeline(
-        "RN50", "openai", device="cpu", verbose=1, batch_size=7, cache_dir="folder", top_k=3
+        "RN50", "openai", device="cpu", verbose=1, batch_size=7, cache_dir="folder", penalty=2.0
     )
     for step in pipe.named_steps.values():
         assert (step.model_name, step.pretrained, step.device) == ("RN50", "openai", "cpu")
-        assert step.verbose == 1
     assert pipe.named_steps["clip"].batch_size == 7
     assert pipe.named_steps["clip"].cache_dir == "folder"
-    assert pipe.named_steps["clf"].top_k == 3
+    assert pipe.named_steps["clip"].verbose == 1
+    assert pipe.named_steps["clf"].penalty == 2.0
 
 
 def test_unknown_parameter_names_the_nearest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,29 +13,51 @@ from sklearn.utils import Bunch, check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skhegraph.feature_classifier import LinearFeatureClassifier, TextFeatures, non_negative
-from skhegraph.hegraph.fusion import fit_branches, shots_per_class
+from skhegraph.feature_classifier import (
+    LinearFeatureClassifier,
+    TextFeatures,
+    non_negative,
+    positive,
+)
+from skhegraph.hegraph.fusion import (
+    calibration_rows,
+    fit_fusion,
+    shots_per_class,
+    wrong_class_spread,
+)
 from skhegraph.hegraph.logits import text_logits
+from skhegraph.hegraph.residuals import fit_residuals
+from skhegraph.hegraph.visual import VisualModel
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats, Support, unit_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
+#: Path weights of the network, which adapts the positive text nodes.
+NETWORK_PATHS = (
+    "positive_to_negative",
+    "visual_to_negative",
+    "positive_to_positive",
+    "visual_to_positive",
+    "negative_to_positive",
+)
+
 
 class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
-    """Few-shot classifier on CLIP features that adapts text through a heterogeneous graph.
+    """Few-shot classifier on CLIP features that adapts text and images on a heterogeneous graph.
 
-    One graph joins a positive-text, a negative-text and a visual node of each class. A graph
-    network passes messages along six relations; the adapted positive nodes `P'` make the
-    text-based classifier, a discriminant of the support images the visual-based one, and the
-    prediction is the softmax of `a T + b G`, with the weights `a` and `b` of the text logits `T`
-    and the visual logits `G` estimated on held-out support rows. :mod:`skhegraph.hegraph` tells
-    how it works.
+    One graph joins a positive-text, a negative-text and a visual node of each class. Messages
+    adapt the visual nodes to the text and to each other, in closed form and with strengths that
+    the support set tells; a residual per class adapts the text nodes to what the images leave
+    over; the prediction is the softmax of `a T + b G`, with the weights `a` and `b` of the text
+    logits `T` and the visual logits `G` estimated on leave-one-out logits. The learned messages of
+    the graph network (Eq. 1-4) can be switched on by their path weights.
+    :mod:`skhegraph.hegraph` tells how it works.
 
-    It follows HeGraphAdapter [1]_, of which no author code is public, and does not claim the
-    paper's numbers. The discriminant, the fusion of logits and the estimates of `a` and `b` are
-    ours; :class:`HeGraphAdapterClassifier` is the described method as it stands.
+    It builds on HeGraphAdapter [1]_, of which no author code is public, and does not claim the
+    paper's numbers: :class:`HeGraphAdapterClassifier` is the described method as it stands, and
+    everything that differs from it is ours.
 
     Parameters
     ----------
@@ -47,8 +70,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         ``"clip"`` encodes prompts. An array of shape (n_classes, n_features) gives positive text
         features, rows in the order of the sorted labels; the negative node of a class is then
         the mean of the other classes' positives. A pair (positive, negative) gives both.
-        ``"prototypes"`` uses no text: the positive node is the mean of the class, the negative
-        one the mean of the other classes' means (any numeric matrix will do).
+        ``"prototypes"`` uses no text (any numeric matrix will do).
     class_names : None, sequence of str, or mapping, default=None
         Names for the prompts: None takes string labels; a sequence follows the sorted labels; a
         mapping goes from label to name.
@@ -59,25 +81,32 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         The same for the negative nodes; None takes the preset's.
     logit_scale : float or None, default=None
         `tau`; None takes the CLIP's own, 100 where there is none.
-    positive_to_negative, visual_to_negative : float, default=0.5
-        Path weights `b_pn`, `b_vn` into the negative nodes (Eq. 1-2).
-    positive_to_positive : float, default=0.06
-        Path weight `a_pp` (Eq. 3-4).
-    visual_to_positive : float, default=0.24
-        Path weight `a_vp` (Eq. 3-4).
-    negative_to_positive : float, default=0.2
-        Path weight `a_np` (Eq. 3-4).
+    positive_to_visual : float or None, default=None
+        Strength `rho` of the message from the text of a class to its visual node; None estimates
+        it. Needs text.
+    visual_to_visual : float or None, default=None
+        Strength of the messages between visual nodes whose texts are alike, in units of the
+        variance of a class mean about its prediction; None estimates it. Needs text.
+    positive_to_negative, visual_to_negative : float, default=0.0
+        Path weights `b_pn`, `b_vn` of the network into the negative nodes (Eq. 1-2), which act
+        through `negative_to_positive`. The described method has 0.5.
+    positive_to_positive, visual_to_positive, negative_to_positive : float, default=0.0
+        Path weights `a_pp`, `a_vp`, `a_np` of the network into the positive nodes (Eq. 3-4). The
+        described method has 0.06, 0.24 and 0.2. With all three 0 no network is trained, which was
+        no worse on any set looked at.
     top_k : int or None, default=None
-        Keep the `top_k` strongest edges into each node (sparse products); None keeps all.
+        Keep the `top_k` strongest edges into each node of the network (sparse products); None
+        keeps all.
     text_weight : float or None, default=None
-        `a`; None estimates it on held-out support rows.
+        `a`; None estimates it. Needs text.
     visual_weight : float or None, default=None
-        `b`; None estimates it on held-out support rows.
-    zero_shot_penalty : float, default=0.3
-        Weight of a quadratic penalty that holds informative text near zero-shot; it is scaled by
-        the nats that the text tells about the support and divided by the shots. 0 switches it off.
+        `b`; None estimates it.
+    penalty : float, default=3.0
+        Strength of the ridge on the residuals (and of the pull to zero-shot on the network), in
+        units of one over the variance of the logits: a residual is expected to change them by
+        1 / sqrt(penalty) of their spread.
     max_iter : int, default=20
-        Training steps. 0 leaves the text nodes as they are.
+        Training steps of the network.
     class_weight : {"balanced"}, dict or None, default="balanced"
         How much the classes count in the log-loss, and how likely they are before an image is
         seen. ``"balanced"``: equally, however many rows each has, since a support set is drawn by
@@ -86,11 +115,10 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         What `predict` returns for a row that is NaN throughout, as `CLIPFeatures` gives for an
         unreadable image with ``on_error="nan"``; None raises. Of the type of the labels.
     random_state : int, RandomState instance or None, default=None
-        Shuffles the folds.
+        Draws the rows that calibrate `a` and `b`, and the rows of a step of the network, where a
+        large support set has more than enough of them.
     device : str, default="auto"
-        Where the text tower and the training run; predicting runs on NumPy.
-    verbose : int, default=0
-        Show a progress bar of the training.
+        Where the text tower and the network run; all else runs on NumPy.
 
     Attributes
     ----------
@@ -104,28 +132,36 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Fused linear classifier of unit rows.
     intercept_ : ndarray of shape (n_classes,)
         Its offsets.
+    text_coef_, text_intercept_ : ndarray
+        Text branch: `a tau P'` and the residuals.
+    visual_coef_, visual_intercept_ : ndarray
+        Visual branch: `b` times the discriminant.
+    log_prior_ : ndarray of shape (n_classes,)
+        Log-probability of each class before an image is seen, from `class_weight`.
     positive_nodes_ : ndarray of shape (n_classes, n_features), float32
-        Adapted positive nodes `P'`, unit rows.
+        Positive nodes `P'` after the network, unit rows.
     negative_nodes_ : ndarray of shape (n_classes, n_features), float32
-        Adapted negative nodes `N'`.
+        Negative nodes `N'` after the network.
+    visual_nodes_ : ndarray of shape (n_classes, n_features), float32
+        Adapted visual nodes `V'`.
     graph_ : dict
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
     top_k_ : int or None
-        Edges into each node.
+        Edges into each node of the network.
     text_weight_, visual_weight_ : float
-        Fusion weights in use.
+        `a` and `b` in use.
+    positive_to_visual_, visual_to_visual_ : float
+        Strengths of the messages in use.
     shrinkage_ : float
-        Covariance shrinkage of the discriminant.
-    visual_coef_, visual_intercept_ : ndarray
-        The discriminant, before `visual_weight_`.
-    log_prior_ : ndarray of shape (n_classes,)
-        Log-probability of each class before an image is seen, from `class_weight`.
+        Covariance shrinkage of the discriminant, in pseudo-rows per feature.
+    penalty_ : float
+        Strength of the ridge on the residuals in use.
     logit_scale_ : float
         `tau` in use.
     n_iter_ : int
-        Steps made.
+        Steps of the convex problem of the residuals.
     loss_curve_ : list of float
-        Training loss before each step.
+        Loss of the network before each step.
 
     See Also
     --------
@@ -148,13 +184,15 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     >>> from sklearn.datasets import load_iris
     >>> from skhegraph import HeGraphClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = HeGraphClassifier(text_features="prototypes", random_state=0).fit(X[::5], y[::5])
+    >>> clf = HeGraphClassifier(text_features="prototypes").fit(X[::5], y[::5])
     >>> clf.score(X, y) > 0.9
     True
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **PromptedClassifier._parameter_constraints,
+        "positive_to_visual": [non_negative(), None],
+        "visual_to_visual": [non_negative(), None],
         "positive_to_negative": [non_negative()],
         "visual_to_negative": [non_negative()],
         "positive_to_positive": [non_negative()],
@@ -163,12 +201,11 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         "top_k": [Interval(Integral, 1, None, closed="left"), None],
         "text_weight": [non_negative(), None],
         "visual_weight": [non_negative(), None],
-        "zero_shot_penalty": [non_negative()],
+        "penalty": [positive()],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "unknown_label": [str, Integral, None],
         "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -181,21 +218,22 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         templates: Templates = "photo",
         negative_templates: Templates | None = None,
         logit_scale: float | None = None,
-        positive_to_negative: float = 0.5,
-        visual_to_negative: float = 0.5,
-        positive_to_positive: float = 0.06,
-        visual_to_positive: float = 0.24,
-        negative_to_positive: float = 0.2,
+        positive_to_visual: float | None = None,
+        visual_to_visual: float | None = None,
+        positive_to_negative: float = 0.0,
+        visual_to_negative: float = 0.0,
+        positive_to_positive: float = 0.0,
+        visual_to_positive: float = 0.0,
+        negative_to_positive: float = 0.0,
         top_k: int | None = None,
         text_weight: float | None = None,
         visual_weight: float | None = None,
-        zero_shot_penalty: float = 0.3,
+        penalty: float = 3.0,
         max_iter: int = 20,
         class_weight: str | dict[Any, float] | None = "balanced",
         unknown_label: str | int | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
-        verbose: int = 0,
     ) -> None:
         super().__init__(
             model_name,
@@ -207,6 +245,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             logit_scale=logit_scale,
             device=device,
         )
+        self.positive_to_visual = positive_to_visual
+        self.visual_to_visual = visual_to_visual
         self.positive_to_negative = positive_to_negative
         self.visual_to_negative = visual_to_negative
         self.positive_to_positive = positive_to_positive
@@ -215,12 +255,11 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         self.top_k = top_k
         self.text_weight = text_weight
         self.visual_weight = visual_weight
-        self.zero_shot_penalty = zero_shot_penalty
+        self.penalty = penalty
         self.max_iter = max_iter
         self.class_weight = class_weight
         self.unknown_label = unknown_label
         self.random_state = random_state
-        self.verbose = verbose
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -254,28 +293,88 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         support = self._validate_support(X, y, sample_weight, distinct=True)
         check_top_k(self.top_k, support.n_classes)
         self._check_unknown_label()
+        has_text = not (isinstance(self.text_features, str) and self.text_features == "prototypes")
+        self._warn_if_ignored(has_text)
         prior = class_prior(self.class_weight, self.classes_, support)
         loss_weight = support.sample_weight * (prior / support.shots)[support.y]
         loss_weight *= support.sample_weight.sum()
         rng = check_random_state(self.random_state)
-        self._fit(support, loss_weight, rng)
+
+        # 1. Messages adapt the visual nodes; leave-one-out logits weigh the two branches.
+        P, tau = support.positive, support.logit_scale
+        model = VisualModel(
+            support,
+            P if has_text else None,
+            self.positive_to_visual if has_text else None,
+            self.visual_to_visual if has_text else None,
+        )
+        zero_shot = text_logits(support.X, P, tau) if has_text else None
+        discriminant, a, b = fit_fusion(
+            model, zero_shot, loss_weight, rng, self.text_weight, self.visual_weight
+        )
+        coef, intercept = (b * part for part in discriminant.linear())
+        # Residuals learn on logits between in-sample (which few shots separate all too well) and
+        # leave-one-out ones (of a model with one row less): by the share 1/k of a row in its class.
+        visual = support.X @ coef.T + intercept
+        held_out = b * discriminant.leave_one_out(np.arange(len(support.y)))
+        visual += (held_out - visual) / shots_per_class(support)
+
+        # 2. The network adapts the text nodes, where it has paths.
+        rows = calibration_rows(support, rng)
+        fused = support.X[rows] @ (coef + a * tau * P).T + intercept
+        self.penalty_ = self.penalty / wrong_class_spread(fused, support.y[rows]) ** 2
+        nodes, N, self.loss_curve_ = self._adapt_text(support, visual, loss_weight, a, rng)
+
+        # 3. Residuals adapt each class to what both branches leave over.
+        text = text_logits(support.X, nodes, a * tau)
+        D = fit_residuals(
+            support.X,
+            support.y,
+            loss_weight,
+            text + visual,
+            self.penalty_,
+            discriminant.omega,
+            support.visual.mean(axis=0),
+        )
+        self.n_iter_ = D.n_steps
+
+        self.graph_ = {
+            "positive": P.astype(np.float32),
+            "negative": support.negative.astype(np.float32),
+            "visual": support.visual.astype(np.float32),
+        }
+        self.top_k_ = self.top_k
+        self.positive_nodes_ = nodes.astype(np.float32)
+        self.negative_nodes_ = N.astype(np.float32)
+        self.visual_nodes_ = discriminant.visual_nodes().astype(np.float32)
+        self.positive_to_visual_ = float(model.messages.positive_to_visual)
+        self.visual_to_visual_ = float(model.messages.visual_to_visual)
+        self.shrinkage_, self.text_weight_, self.visual_weight_ = discriminant.shrinkage, a, b
+        self.visual_coef_, self.visual_intercept_ = coef, intercept
+        self.text_coef_, self.text_intercept_ = a * tau * nodes + D.coef, D.intercept
         self.log_prior_ = np.log(prior)
-        self.intercept_ = self.intercept_ + self.log_prior_
+        # Both branches are linear, and so is their sum: one matrix product predicts.
+        self.coef_ = self.text_coef_ + self.visual_coef_
+        self.intercept_ = self.text_intercept_ + self.visual_intercept_ + self.log_prior_
         return self
 
-    def _fit(self, support: Support, loss_weight: Floats, rng: np.random.RandomState) -> None:
-        """Estimate the branches, then adapt the text nodes, then fuse."""
+    def _adapt_text(
+        self,
+        support: Support,
+        visual: Floats,
+        loss_weight: Floats,
+        text_weight: float,
+        rng: np.random.RandomState,
+    ) -> tuple[Floats, Floats, list[float]]:
+        """Positive nodes (unit rows) and negative nodes after the network, and its losses."""
+        into_positive = [getattr(self, name) for name in NETWORK_PATHS[2:]]
+        if not (any(into_positive) and self.max_iter and text_weight):
+            return support.positive, support.negative, []
         from skhegraph.clip.model import resolve_device
         from skhegraph.hegraph.graph import build_graph
         from skhegraph.hegraph.network import PathWeights
-        from skhegraph.hegraph.training import held_out_text_logits, train_text_nodes
+        from skhegraph.hegraph.training import train_text_nodes
 
-        prototypes = isinstance(self.text_features, str) and self.text_features == "prototypes"
-        text = held_out_text_logits(support, prototypes)
-        branches = fit_branches(support, text, loss_weight, rng, self.text_weight)
-        a, b = branches.weights.text, branches.weights.visual
-        if self.visual_weight is not None:
-            b = float(self.visual_weight)
         nodes = {
             "positive": support.positive,
             "negative": support.negative,
@@ -283,36 +382,35 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         }
         P, N, curve = train_text_nodes(
             build_graph(nodes, self.top_k),
-            PathWeights(
-                self.positive_to_negative,
-                self.visual_to_negative,
-                self.positive_to_positive,
-                self.visual_to_positive,
-                self.negative_to_positive,
-            ),
+            PathWeights(*(getattr(self, name) for name in NETWORK_PATHS)),
             support,
-            prototypes=prototypes,
-            text_weight=a,
-            visual_logits=b * branches.held_out,
+            text_weight=text_weight,
+            visual_logits=visual,
             loss_weight=loss_weight,
-            penalty=self.zero_shot_penalty * branches.information / shots_per_class(support),
+            # The ridge on D, for matrices that move all classes at once.
+            penalty=self.penalty_ / (2 * shots_per_class(support)),
             n_steps=self.max_iter,
             rng=rng,
             device=resolve_device(self.device),
-            verbose=bool(self.verbose),
         )
-        self.graph_ = {name: x.astype(np.float32) for name, x in nodes.items()}
-        self.top_k_ = self.top_k
-        self.positive_nodes_ = unit_rows(P).astype(np.float32)
-        self.negative_nodes_ = N.astype(np.float32)
-        self.n_iter_, self.loss_curve_ = len(curve), curve
-        self.text_weight_, self.visual_weight_ = a, b
-        self.shrinkage_ = branches.shrinkage
-        self.visual_coef_, self.visual_intercept_ = branches.visual
-        # Both branches are linear, and so is their sum: one matrix product predicts.
-        text_coef = a * self.logit_scale_ * self.positive_nodes_.astype(np.float64)
-        self.coef_ = text_coef + b * self.visual_coef_
-        self.intercept_ = b * self.visual_intercept_
+        return unit_rows(P), N, curve
+
+    def _warn_if_ignored(self, has_text: bool) -> None:
+        """Warn of parameters that were set and cannot act."""
+        paths = [name for name in NETWORK_PATHS if getattr(self, name)]
+        ignored, why = [], ""
+        if not has_text:
+            set_names = ("positive_to_visual", "visual_to_visual", "text_weight", "logit_scale")
+            ignored = [name for name in set_names if getattr(self, name) is not None] + paths
+            why = "text_features='prototypes' has no text for them to act on"
+        elif self.top_k is not None and not set(paths) & set(NETWORK_PATHS[2:]):
+            ignored = [*paths, "top_k"]
+            why = "no path weight into the positive nodes is above 0, so no network is trained"
+        elif set(paths) & set(NETWORK_PATHS[:2]) and not self.negative_to_positive:
+            ignored = [name for name in paths if name in NETWORK_PATHS[:2]]
+            why = "negative_to_positive=0 leaves the negative nodes without effect"
+        if ignored:
+            warnings.warn(f"{', '.join(ignored)}: ignored, since {why}.", UserWarning, stacklevel=3)
 
     def _check_unknown_label(self) -> None:
         """Refuse a label for unknowns that is a class or would change the type of the labels."""
@@ -342,9 +440,9 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         """
 
         def each(Z: Floats) -> Floats:
-            text = text_logits(Z, self.positive_nodes_, self.logit_scale_ * self.text_weight_)
+            text = Z @ self.text_coef_.T + self.text_intercept_
             visual = Z @ self.visual_coef_.T + self.visual_intercept_
-            parts = (text, self.visual_weight_ * visual, self._logits(Z))
+            parts = (text, visual, self._logits(Z))
             return np.stack([softmax(logits, axis=1) for logits in parts], axis=1)
 
         proba = self._in_chunks(X, each)

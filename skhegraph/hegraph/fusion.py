@@ -1,42 +1,39 @@
-"""How much each branch counts: two scalars estimated from the support set alone.
+"""How much each branch counts: estimated on rows that the branches have not seen.
 
-The fused logits are `a T + b G` with text logits `T` and visual logits `G`. Data sets differ
-widely in how much the text tells (zero-shot accuracy of 50 % or of chance level), so `a` and `b`
-are maximum a posteriori estimates under the log-loss of held-out rows.
+The fused logits are `a T + b G` with text logits `T` and visual logits `G`. Data sets differ widely
+in how much the text tells (zero-shot accuracy of 95 % or of chance level), so `a` and `b` maximise
+the posterior under the log-loss of leave-one-out logits, and so does the shrinkage of the
+discriminant behind `G`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from skhegraph.descent import balanced_order
-from skhegraph.hegraph.visual import HeldOutDiscriminant, Linear
+from skhegraph.hegraph.visual import Discriminant, VisualModel
 from skhegraph.support import Floats, Ints, Support
 
-#: Candidates for the shrinkage of the discriminant; 1 is the prior's mode and the 1-shot value.
-SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-#: `p` in the penalty `p log(shrinkage)^2` on the held-out loss: nats against a factor of e.
-SHRINKAGE_PRIOR = 0.05
-#: Logits that are enough to estimate two scalars.
+#: Candidates for the shrinkage, pseudo-rows per feature, and `p` in the penalty `p log(nu)^2` on
+#: the held-out loss: nats against a factor of e from the sphere of one pseudo-row per feature.
+SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+SHRINKAGE_PRIOR = 0.25
+#: Logits that are enough to estimate three scalars.
 LOGITS_FOR_FUSION = 250_000
-#: `q` and `t` in the prior median of `b`, `shots^q / (1 + t I)` over the wrong-class logit spread,
-#: with `I` the information of the text in nats.
-SHOTS_POWER = 1 / 3
-TEXT_FIRST = 2.0
-#: Strength of the log-normal priors, in nats at one standard deviation.
-PRIOR_STRENGTH = 2.0
-#: Standard deviation of log a below 0 and above: CLIP's own scale may be far too sure of a data
-#: set whose names it does not understand, but it is hardly ever too modest.
-TEXT_WIDTH = (3.0, 0.15)
-#: Standard deviation of log b.
-VISUAL_WIDTH = 0.7
-#: Lowest and highest log a and log b.
-BOUNDS = ((-8.0, 3.0), (-8.0, 3.0))
+#: Standard deviation of log a below 0 and above, for the text alone: CLIP's own scale may be far
+#: too sure of a data set whose names it does not understand, but hardly ever too modest.
+TEXT_ALONE_WIDTH = (3.0, 0.15)
+#: Prior median of `a` in the fusion, in units of the `a` of the text alone: part of what the text
+#: tells, the images tell too.
+TEXT_SHARE = 0.65
+#: `q` and `f` in the prior median of `b`, `f sqrt(log C) k^q` over the wrong-class logit spread:
+#: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits.
+SHOTS_POWER, VISUAL_SHARE = 0.25, 0.6
+#: Standard deviation of log a and log b in the fusion.
+FUSION_WIDTH = 0.5
 
 
 class FusionWeights(NamedTuple):
@@ -47,183 +44,154 @@ class FusionWeights(NamedTuple):
     loss: float
 
 
+class Fusion(NamedTuple):
+    """The discriminant of the chosen shrinkage, and the fusion weights."""
+
+    discriminant: Discriminant
+    text: float
+    visual: float
+
+
 def wrong_class_spread(logits: Floats, y: Ints) -> float:
     """Standard deviation of each row's logits of the wrong classes about their mean.
 
-    It is the natural unit of the visual logits: it needs no genuine pair, so it can be measured
-    at one shot, and it does not depend on the feature width.
+    It is the natural unit of logits: it needs no genuine pair, so it can be measured at one shot,
+    and it does not depend on the feature width. With two classes: of both logits.
     """
     wrong = np.ones(logits.shape, dtype=bool)
-    wrong[np.arange(len(y)), y] = False
+    if logits.shape[1] > 2:
+        wrong[np.arange(len(y)), y] = False
     rest = logits[wrong].reshape(len(y), -1)
-    if rest.shape[1] == 1:  # two classes: the one wrong logit against the mean of the row
-        rest = np.column_stack([rest, logits.sum(axis=1) - rest[:, 0]])
-    return max(float((rest - rest.mean(axis=1, keepdims=True)).std()), 1e-12)
+    return max(float((rest - rest.mean(axis=1, keepdims=True)).std()), 1e-9)
 
 
 def fit_fusion_weights(
     text: Floats,
-    visual: Floats | None,
+    visual: Floats,
     y: Ints,
-    sample_weight: Floats,
-    visual_prior: float = 1.0,
-    text_start: float | None = None,
+    weight: Floats,
     *,
-    keep_text: bool = False,
+    medians: tuple[float, float] = (1.0, 1.0),
+    text_width: tuple[float, float] = (FUSION_WIDTH, FUSION_WIDTH),
+    visual_width: float = FUSION_WIDTH,
 ) -> FusionWeights:
-    """Estimate the fusion weights `a` and `b` on held-out logits.
+    """Maximum a posteriori `a` and `b` under log-normal priors.
 
     Parameters
     ----------
     text, visual : ndarray of shape (n_samples, n_classes)
-        Logits of rows that the branches have not seen; None fits the text alone.
+        Logits of rows that the branches have not seen.
     y : ndarray of shape (n_samples,)
         Class indices.
-    sample_weight : ndarray of shape (n_samples,)
-        Weights, 1 for an ordinary row.
-    visual_prior : float, default=1.0
-        Median of the prior of `b`; that of `a` is 1, CLIP's own scale.
-    text_start : float or None, default=None
-        A good `a` to start from; None tries two.
-    keep_text : bool, default=False
-        Keep `a` at `text_start` and estimate `b` alone.
-
-    Returns
-    -------
-    FusionWeights
-        Weights; `visual` is 0 where only the text was given.
+    weight : ndarray of shape (n_samples,)
+        Weights of the rows.
+    medians : tuple of float
+        Prior medians of `a` and `b`.
+    text_width : tuple of float
+        Standard deviation of log a below and above its median; 0 keeps `a` there.
+    visual_width : float
+        The same for log b.
     """
-    branches = [text] if visual is None else [text, visual]
-    centre = np.log([1.0, visual_prior])[: len(branches)]
+    centre = np.log(np.maximum(medians, 1e-12))
     rows = np.arange(len(y))
 
     def objective(log_scale: Floats) -> tuple[float, Floats]:
-        scales = np.exp(log_scale)
-        logits = scales[0] * branches[0]
-        for scale, branch in zip(scales[1:], branches[1:], strict=True):
-            logits += scale * branch
+        a, b = np.exp(log_scale)
+        logits = a * text + b * visual
         logits -= logits.max(axis=1, keepdims=True)
         own = logits[rows, y]
         np.exp(logits, out=logits)
         total = logits.sum(axis=1)
         residual = logits / total[:, None]  # of the softmax, against the labels
         residual[rows, y] -= 1
-        residual *= sample_weight[:, None]
-        width = np.array([TEXT_WIDTH[int(log_scale[0] > 0)], VISUAL_WIDTH])[: len(branches)]
+        residual *= weight[:, None]
+        above = int(log_scale[0] > centre[0])
+        width = np.array([text_width[above] or 1.0, visual_width or 1.0])
         z = (log_scale - centre) / width
-        loss = sample_weight @ (np.log(total) - own) + PRIOR_STRENGTH * (z @ z)
-        slopes = np.array([np.einsum("nc,nc", residual, branch) for branch in branches])
-        return loss, scales * slopes + 2 * PRIOR_STRENGTH * z / width
+        slopes = a * np.einsum("nc,nc", residual, text), b * np.einsum("nc,nc", residual, visual)
+        return float(weight @ (np.log(total) - own) + 0.5 * z @ z), np.array(slopes) + z / width
 
+    free = text_width[0] > 0, visual_width > 0
+    bounds = [(c - 8.0, c + 3.0) if f else (c, c) for c, f in zip(centre, free, strict=True)]
     # The log-loss in log a is not convex (it is flat where a is small): start on both sides.
-    first = [0.0, -3.0] if text_start is None else [np.log(text_start)]
-    starts = [np.concatenate([[log_a], centre[1:]]) for log_a in first]
-    bounds = [(c + low, c + high) for c, (low, high) in zip(centre, BOUNDS, strict=False)]
-    if keep_text:
-        bounds[0] = (first[0], first[0])
+    starts = [centre, centre - [3.0, 0.0]] if free[0] else [centre]
     fits = [minimize(objective, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
     best = min(fits, key=lambda fit: fit.fun)
-    scales = [*np.exp(best.x), 0.0]
-    return FusionWeights(float(scales[0]), float(scales[1]), float(best.fun))
+    a, b = np.exp(best.x)
+    return FusionWeights(float(a), float(b), float(best.fun))
 
 
-def information_gain(text: Floats, scale: float, y: Ints, sample_weight: Floats) -> float:
-    """Nats a row that the scaled text logits tell about the class, beyond a uniform guess."""
-    log_p = log_softmax(scale * text, axis=1)[np.arange(len(y)), y]
-    mean = float(sample_weight @ log_p / sample_weight.sum())
-    return max(0.0, float(np.log(text.shape[1])) + mean)
-
-
-@dataclass(frozen=True)
-class Branches:
-    """The two branches before the graph adapts them, as the support set estimates them.
-
-    Attributes
-    ----------
-    weights : FusionWeights
-        `a` and `b` of `a T + b G`.
-    information : float
-        Nats per row that zero-shot text tells about the class.
-    shrinkage : float
-        Covariance shrinkage of the discriminant.
-    visual : Linear
-        The discriminant of all rows, before `b`.
-    held_out : ndarray of shape (n_samples, n_classes), float32
-        Its logits `G` of the support rows, each from rows of other folds.
-    """
-
-    weights: FusionWeights
-    information: float
-    shrinkage: float
-    visual: Linear
-    held_out: Floats
-
-
-def fit_branches(
-    support: Support,
-    text: Floats,
+def fit_fusion(
+    model: VisualModel,
+    text: Floats | None,
     loss_weight: Floats,
     rng: np.random.RandomState,
     text_weight: float | None = None,
-) -> Branches:
-    """Choose shrinkage and fusion weights by the log-loss of held-out rows.
+    visual_weight: float | None = None,
+) -> Fusion:
+    """Choose shrinkage and fusion weights by the log-loss of leave-one-out logits.
 
-    Rows that are the only one of their class are never held out: their visual logits are zero
-    and they do not count. At one shot per class no row can be held out: the prior decides.
+    The only row of a class says nothing about `b`: at one shot per class `b` is its prior median.
+    The shrinkage needs two other rows of the class: where there are none it is 1.
 
     Parameters
     ----------
-    support : Support
-        Support set.
-    text : ndarray of shape (n_samples, n_classes)
-        Zero-shot logits of the support rows (leave-one-out where the text is made of them).
+    model : VisualModel
+        Visual model of the support set.
+    text : ndarray of shape (n_samples, n_classes) or None
+        Zero-shot text logits of the support rows; None without text (`a` is 0).
     loss_weight : ndarray of shape (n_samples,)
         Weight of each row in the log-loss.
     rng : RandomState
-        Shuffles folds and calibration rows.
-    text_weight : float or None, default=None
-        A given `a`; None estimates it.
+        Draws the calibration rows, where there are more than enough.
+    text_weight, visual_weight : float or None, default=None
+        Given `a` and `b`; None estimates them.
     """
-    discriminant = HeldOutDiscriminant(support, rng)
-    y, rows = support.y, calibration_rows(support, rng)
-    alone = fit_fusion_weights(text[rows], None, y[rows], loss_weight[rows])
-    information = information_gain(text[rows], alone.text, y[rows], loss_weight[rows])
-    prior = shots_per_class(support) ** SHOTS_POWER / (1.0 + TEXT_FIRST * information)
-    start = alone.text
-    if text_weight is not None:  # the user's weight is part of the logits, and stays
-        text, start = text * text_weight, 1.0
-
-    candidates: list[tuple[float, float, FusionWeights]] = []
-    held = rows[discriminant.folds[rows] >= 0]
-    for shrinkage in SHRINKAGES if len(held) else ():
-        logits = discriminant.logits(shrinkage, held)
-        scale = prior / wrong_class_spread(logits, y[held])
-        weights = fit_fusion_weights(
-            text[held],
-            logits,
-            y[held],
-            loss_weight[held],
-            scale,
-            start,
-            keep_text=text_weight is not None,
-        )
-        loss = weights.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
-        candidates.append((loss, shrinkage, weights))
-    if candidates:
-        _, shrinkage, weights = min(candidates, key=lambda candidate: candidate[0])
-    else:
-        shrinkage = 1.0
-        logits = discriminant.whole.at(shrinkage)(support.X[rows])
-        scale = prior / wrong_class_spread(logits, y[rows])
-        weights = FusionWeights(start, scale, np.nan)
+    support = model.support
+    rows = calibration_rows(support, rng)
+    y, weight = support.y[rows], loss_weight[rows]
+    share = support.sample_weight[rows] / model.shots[y]  # of the row in its class
+    with_others = weight * np.clip(1 - share, 0, 1)
+    one_shot = not with_others.max() > 1e-9
+    certain = float(np.average(np.clip(1 - 2 * share, 0, 1), weights=weight))
+    T = np.zeros((len(rows), support.n_classes)) if text is None else text[rows]
+    text_median, text_width = 1.0, 0.0
     if text_weight is not None:
-        weights = weights._replace(text=text_weight)
-    held_out = discriminant.logits(shrinkage, np.arange(len(y))).astype(np.float32)
-    return Branches(weights, information, shrinkage, discriminant.whole.at(shrinkage), held_out)
+        text_median = float(text_weight)
+    elif text is not None:
+        nothing = np.zeros_like(T)
+        alone = fit_fusion_weights(
+            T, nothing, y, weight, text_width=TEXT_ALONE_WIDTH, visual_width=0.0
+        )
+        text_median, text_width = TEXT_SHARE * alone.text, FUSION_WIDTH
+    best: tuple[float, Discriminant, FusionWeights] | None = None
+    for shrinkage in SHRINKAGES if certain > 1e-9 else (1.0,):
+        discriminant = model.at(shrinkage)
+        G = discriminant.leave_one_out(rows)
+        unit = np.sqrt(np.log(support.n_classes)) / wrong_class_spread(G, y)
+        visual_median = VISUAL_SHARE * unit * shots_per_class(support) ** SHOTS_POWER
+        keep_visual = one_shot or visual_weight is not None
+        fitted = fit_fusion_weights(
+            T,
+            G,
+            y,
+            weight if one_shot else with_others,
+            medians=(text_median, visual_median if visual_weight is None else visual_weight),
+            text_width=(text_width, text_width),
+            visual_width=0.0 if keep_visual else FUSION_WIDTH,
+        )
+        loss = certain * fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
+        if best is None or loss < best[0]:
+            best = loss, discriminant, fitted
+    assert best is not None
+    _, discriminant, fitted = best
+    a = fitted.text if text_weight is None else float(text_weight)
+    b = fitted.visual if visual_weight is None else float(visual_weight)
+    return Fusion(discriminant, a if text is not None else 0.0, b)
 
 
 def calibration_rows(support: Support, rng: np.random.RandomState) -> Ints:
-    """Rows on which two scalars are estimated: all, or a draw that is balanced over classes."""
+    """Rows on which the scalars are estimated: all, or a draw that is balanced over classes."""
     n_rows = max(support.n_classes, LOGITS_FOR_FUSION // support.n_classes)
     if n_rows >= len(support.y):
         return np.arange(len(support.y))

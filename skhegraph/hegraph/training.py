@@ -1,4 +1,4 @@
-"""Training of the graph network on the fused log-loss of the support set."""
+"""Training of the graph network: on the fused log-loss, or on the joint loss (Eq. 9)."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def own_node_shift(support: Support) -> Floats:
     return shift / np.maximum(np.linalg.norm(means, axis=1), 1e-12)[y][:, None]
 
 
-def held_out_text_logits(support: Support, prototypes: bool) -> Floats:
-    """Zero-shot logits of the support rows; with `prototypes`, each without its own share."""
-    X, nodes = torch.as_tensor(support.X), torch.as_tensor(support.positive)
-    shift = torch.as_tensor(own_node_shift(support)) if prototypes else None
-    y = torch.as_tensor(support.y, dtype=torch.long)
-    return support_text_logits(X, y, nodes, support.logit_scale, shift).numpy()
-
-
 def support_text_logits(
     X: Tensor, y: Tensor, nodes: Tensor, scale: float, own_shift: Tensor | None
 ) -> Tensor:
@@ -69,11 +61,9 @@ def train_text_nodes(
     visual_logits: Floats,
     loss_weight: Floats,
     penalty: float,
-    prototypes: bool,
     n_steps: int,
     rng: np.random.RandomState,
     device: str,
-    verbose: bool = False,
 ) -> tuple[Floats, Floats, list[float]]:
     """Train `W_n` and `W_p` on the log-loss of the fused logits `a tau cos(x, P') + b G`.
 
@@ -95,17 +85,13 @@ def train_text_nodes(
     loss_weight : ndarray of shape (n_samples,)
         Weight of each row in the loss.
     penalty : float
-        Weight of the mean squared change of the centred text logits of a row.
-    prototypes : bool
-        Whether the positive nodes are the class means: a row then does not see its own share.
+        Weight of the squared change of the centred text logits of a row, summed over classes.
     n_steps : int
         Steps of AdamW.
     rng : RandomState
         Order of the rows, where not all fit a step.
     device : str
         torch device.
-    verbose : bool, default=False
-        Show a progress bar.
 
     Returns
     -------
@@ -123,20 +109,16 @@ def train_text_nodes(
     network = HeteroGraphNetwork(graph, paths, (zero, zero, zero), device)
     X, offset, weight = tensor(support.X), tensor(visual_logits), tensor(loss_weight)
     y = torch.as_tensor(support.y, dtype=torch.long, device=device)
-    shift = tensor(own_node_shift(support)) if prototypes else None
     scale = text_weight * support.logit_scale
     start = network.nodes["positive"]
 
     def loss(rows: Tensor) -> Tensor:
-        own = None if shift is None else shift[rows]
         x, labels, w = X[rows], y[rows], weight[rows] / weight[rows].sum()
-        text = support_text_logits(x, labels, network.positives(), scale, own)
+        text = support_text_logits(x, labels, network.positives(), scale, None)
         value = w @ F.cross_entropy(text + offset[rows], labels, reduction="none")
         if not penalty:
             return value
-        with torch.no_grad():
-            zero_shot = support_text_logits(x, labels, start, scale, own)
-        change = text - zero_shot
+        change = text - text_logits(x, start, scale)
         change = change - change.mean(dim=1, keepdim=True)
         return value + penalty * (w @ change.square().sum(dim=1))
 
@@ -149,7 +131,6 @@ def train_text_nodes(
         in_turns(order, batch_size, n_steps),
         cosine_rates(NODE_STEP / width, n_steps),
         weight_decay=WEIGHT_DECAY,
-        verbose=verbose,
     )
     P, N, _ = network.adapted()
     return P, N, curve

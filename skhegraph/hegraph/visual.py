@@ -1,8 +1,19 @@
-"""Closed-form visual classifier: a linear discriminant with a shrunk within-class covariance.
+"""The visual classifier: visual nodes adapted on the graph, and the discriminant they make.
 
-It takes the place of the cache (Eq. 8): the class means of the support are its prototypes, and
-the shared within-class covariance its metric, as in GDA-CLIP (Wang et al. 2024), whose shrinkage
-strength is chosen here on held-out folds.
+The class means `V` (visual nodes) are tied to the text and to each other by a Gaussian model,
+
+    V   = 1 m0' + rho T + E,    E ~ MN(0, (g K + v I) x Omega)    visual nodes on the graph
+    x_i = V_c(i) + noise,       noise ~ N(0, s S / w_i)           images about their class
+
+with the centred positive text nodes `T`, and their similarities `K = T T'` (mean diagonal 1) as
+edges between classes. `rho t_c` is the message from the text of a class to its visual node
+(positive -> visual), `g K` ties visual nodes whose texts are alike (visual -> visual), and `v` is
+the freedom of each class. `S` and `Omega` have unit trace; `Omega = S/2 + T'T / (2 tr T'T)`:
+classes differ where images of one class do, and where the texts do. The scalars maximise the
+marginal likelihood of the observed class means, so that no shot and no weight is chosen by hand.
+
+The posterior mean of `V` takes the place of the class means in a linear discriminant with the
+covariance `s S`. Every row's logits without that row have a closed form.
 """
 
 from __future__ import annotations
@@ -11,13 +22,42 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skhegraph.support import Floats, Ints, Support, class_means
+from skhegraph.support import Floats, Ints, Support
 
-#: `f` in `s = f k / (1 + f k)`: prior ratio of the variance between classes to that within them,
-#: which sets how fast the mean of k shots is trusted.
-BETWEEN_SHARE = 0.05
-#: Folds that hold out rows of the support set.
-N_FOLDS = 10
+#: Prior of the noise: `s = NOISE_RATIO v` with the weight of `NOISE_ROWS` rows. It counts where
+#: classes have one row each, and scatter and freedom cannot be told apart.
+NOISE_RATIO, NOISE_ROWS = 5.0, 2.0
+#: Candidates for `g / (v + s/k)`, and the strength of a log-normal prior about 1 (nats).
+MESSAGE_RATIOS = np.exp(np.arange(-6.0, 4.1, 0.25))
+MESSAGE_PRIOR = 0.05
+#: Least share of the variance of the class means about their prediction that is freedom.
+LEAST_FREEDOM = 0.05
+TINY = 1e-300
+
+
+class Messages(NamedTuple):
+    """Estimated strengths of the messages, and what they predict.
+
+    Attributes
+    ----------
+    positive_to_visual : float
+        `rho`.
+    visual_to_visual : float
+        `g` in units of the variance `v + s/k` of a class mean about its prediction.
+    noise, freedom : float
+        `s` and `v`, total variances.
+    centre : ndarray of shape (n_features,)
+        `m0`.
+    prior : ndarray of shape (n_classes, n_classes)
+        `g K + v I`.
+    """
+
+    positive_to_visual: float
+    visual_to_visual: float
+    noise: float
+    freedom: float
+    centre: Floats
+    prior: Floats
 
 
 class Linear(NamedTuple):
@@ -31,112 +71,199 @@ class Linear(NamedTuple):
         return Z @ self.coef.T + self.intercept
 
 
-class ShrunkDiscriminant:
-    """Statistics of a support set from which a discriminant of any shrinkage is read off.
+def text_edges(text: Floats) -> Floats:
+    """Similarities `K` of the centred text nodes, mean diagonal 1; the identity without text."""
+    K = text @ text.T
+    trace = np.trace(K)
+    return K * (len(K) / trace) if trace > TINY else np.eye(len(K))
 
-    With means `m_c`, their centre `mu`, residual scatter `R` with `df` degrees of freedom, mean
-    variance `t` and shrinkage `nu`:
 
-        S = (R + nu D t I) / (df + nu D)
-        logits_c(z) = s (z - mu)' S^-1 (m_c - mu) - s (m_c - mu)' S^-1 (m_c - mu) / 2
+def estimate_messages(
+    support: Support,
+    text: Floats,
+    edges: Floats,
+    positive_to_visual: float | None = None,
+    visual_to_visual: float | None = None,
+) -> Messages:
+    """Estimate the strengths of the messages by marginal likelihood of the class means.
 
-    where `s`, the mean of `f k_c / (1 + f k_c)` over classes of `k_c` shots, grows with the shots.
+    In the eigenvectors of `K` the classes are independent with variance `delta (r lambda + 1)`,
+    where `delta = v + s/k` and `r = g / delta`; `rho` and `delta` then have closed forms, and `r`
+    is searched. Unequal shots enter by the mean of 1/k.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        Unit rows.
-    y : ndarray of shape (n_samples,)
-        Class indices; every class has a row.
-    weight : ndarray of shape (n_samples,)
-        Positive weights.
+    support : Support
+        Support set.
+    text : ndarray of shape (n_classes, n_features)
+        Centred text nodes; zeros without text.
+    edges : ndarray of shape (n_classes, n_classes)
+        From :func:`text_edges`.
+    positive_to_visual, visual_to_visual : float or None, default=None
+        Given `rho` and `r`; None estimates them.
+    """
+    means, shots = support.visual, support.shots
+    inverse_shots = float(np.mean(1 / shots))
+    df = max(float(shots.sum()) - len(shots), 0.0)
+    squares = np.square(support.X - means[support.y]).sum(axis=1)
+    within = float(support.sample_weight @ squares)
+    # Without the constant eigenvector (K 1 = 0), which belongs to m0.
+    values, vectors = np.linalg.eigh(edges - 1e3 / len(edges))
+    values, vectors = np.maximum(values[1:], 0), vectors[:, 1:]
+    mean_parts, text_parts = vectors.T @ means, vectors.T @ text
+    mm, mt, tt = (
+        (a * b).sum(axis=1)
+        for a, b in (
+            (mean_parts, mean_parts),
+            (mean_parts, text_parts),
+            (text_parts, text_parts),
+        )
+    )
+
+    def profile(ratio: float) -> tuple[float, float, float]:
+        """Negative log-likelihood per eigenvector, `rho` and `delta`."""
+        variance = ratio * values + 1
+        rho = positive_to_visual
+        if rho is None:
+            rho = max(float((mt / variance).sum() / max((tt / variance).sum(), TINY)), 0.0)
+        left = np.maximum(mm - 2 * rho * mt + rho**2 * tt, 0) / variance
+        delta = max(float(left.mean()), TINY)
+        return float(np.log(variance).mean() + np.log(delta)), rho, delta
+
+    ratio = visual_to_visual
+    if ratio is None:
+        searched = MESSAGE_RATIOS if len(values) > 1 and tt.sum() > TINY else np.zeros(1)
+        prior = MESSAGE_PRIOR * np.square(np.log(np.maximum(searched, TINY))) / len(values)
+        losses = [profile(float(r))[0] for r in searched] + prior
+        ratio = float(searched[int(np.argmin(losses))])
+    _, rho, delta = profile(ratio)
+    expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)
+    noise = max((within + NOISE_ROWS * expected) / (df + NOISE_ROWS), TINY)
+    freedom = max(delta - noise * inverse_shots, LEAST_FREEDOM * delta)
+    prior_cov = ratio * delta * edges + freedom * np.eye(len(edges))
+    precision = np.linalg.inv(prior_cov + np.diag(noise / shots))
+    centre = precision.sum(axis=0) @ (means - rho * text) / precision.sum()
+    return Messages(rho, ratio, noise, freedom, centre, prior_cov)
+
+
+class VisualModel:
+    """Statistics of a support set from which a discriminant of any shrinkage is read off.
+
+    Parameters
+    ----------
+    support : Support
+        Support set.
+    text : ndarray of shape (n_classes, n_features) or None
+        Positive text nodes; None without text.
+    positive_to_visual, visual_to_visual : float or None, default=None
+        See :func:`estimate_messages`.
     """
 
-    def __init__(self, X: Floats, y: Ints, weight: Floats) -> None:
-        shots, n = np.bincount(y, weights=weight), weight.sum()
-        means = class_means(X, y, weight)
-        self.n_features = X.shape[1]
-        self.df = max(n - len(shots), 0.0)
-        self.mean_shrinkage = float(np.mean(BETWEEN_SHARE * shots / (1 + BETWEEN_SHARE * shots)))
-        residual = X - means[y]
-        residual *= np.sqrt(weight)[:, None]
-        self.scatter, self.axes = _principal_axes(residual)
-        between = shots @ np.square(means - shots @ means / n)
-        total = (self.scatter.sum() + between.sum()) / max(n - 1, 1)
-        self.variance = max(total / self.n_features, np.finfo(np.float64).tiny ** 0.5)
-        self.centre = means.mean(axis=0)
-        self.centred = means - self.centre
-        self.projected = self.centred @ self.axes.T
+    def __init__(
+        self,
+        support: Support,
+        text: Floats | None,
+        positive_to_visual: float | None = None,
+        visual_to_visual: float | None = None,
+    ) -> None:
+        means, shots = support.visual, support.shots
+        n_rows, self.n_features = float(shots.sum()), support.X.shape[1]
+        self.support, self.shots, self.means = support, shots, means
+        self.text = np.zeros_like(means) if text is None else text - text.mean(axis=0)
+        edges = text_edges(self.text)
+        self.messages = estimate_messages(
+            support, self.text, edges, positive_to_visual, visual_to_visual
+        )
+        rho, _, noise, _, m0, prior = self.messages
+        self.left_over = means - rho * self.text - m0
+        residual = np.sqrt(support.sample_weight)[:, None] * (support.X - means[support.y])
+        df = max(n_rows - len(shots), 0.0)
+        # At few shots the scatter of the class means about their prediction tells about S too; it
+        # counts with the share 1/k of a row, and not at all where there is no text to predict them.
+        share = min(1.0, len(shots) / n_rows) if text is not None or df < 1e-9 else 0.0
+        precision = np.linalg.inv(prior + np.diag(noise / shots))
+        scatter = residual.T @ residual
+        scatter += share * noise * self.left_over.T @ (precision @ self.left_over)
+        self.df = df + share * len(shots)
+        # What a row is compared with in `scatter`, and its leverage there.
+        self.compared, self.leverage = means, 1 / shots
+        if share == 1.0:
+            self.compared = m0 + rho * self.text + prior @ (precision @ self.left_over)
+            self.leverage = np.diag(prior - prior @ precision @ prior) / noise
+        values, self.axes = np.linalg.eigh(scatter)
+        self.scatter = np.maximum(values, 0)
+        text_scatter = self.text.T @ self.text
+        self.text_scatter = text_scatter / max(np.trace(text_scatter), TINY)
+        self.has_text = text is not None
+        # Modes of the classes: eigenvectors of their prior covariance, weighted by the shots.
+        root = np.sqrt(shots)
+        values, self.modes = np.linalg.eigh(root[:, None] * prior / noise * root)
+        self.mode_values = np.maximum(values, 0)
 
-    def at(self, shrinkage: float) -> Linear:
-        """Linear classifier with prior strength `shrinkage` (`nu`)."""
-        scale, share = self._metric(shrinkage)
-        MS = scale * (self.centred - (share * self.projected) @ self.axes)
-        quadratic = np.einsum("cd,cd->c", MS, self.centred)
-        return Linear(MS, -0.5 * quadratic - MS @ self.centre)
+    def at(self, shrinkage: float) -> Discriminant:
+        """Discriminant whose covariance has `shrinkage` pseudo-rows per feature of a sphere."""
+        return Discriminant(self, shrinkage)
 
-    def logits(self, Z: Floats, shrinkage: float) -> Floats:
-        """Logits `at(shrinkage)(Z)`, in fewer steps where the rows are fewer than the classes."""
-        scale, share = self._metric(shrinkage)
-        Z = Z - self.centre
-        cross = Z @ self.centred.T - (share * (Z @ self.axes.T)) @ self.projected.T
-        own = np.square(self.centred).sum(axis=1) - np.square(self.projected) @ share
-        return scale * (cross - 0.5 * own)
 
-    def _metric(self, shrinkage: float) -> tuple[float, Floats]:
-        """`s S^-1` by the spectral form of R, `scale (I - axes' diag(share) axes)`.
+class Discriminant:
+    """Linear discriminant of the posterior class means with the covariance `s S`.
 
-        Only the axes that R spans differ from the ridge.
+    `s S = (scatter + nu s I) / (df + nu D)` for the shrinkage `nu`.
+    """
+
+    def __init__(self, model: VisualModel, shrinkage: float) -> None:
+        self.model, self.shrinkage = model, shrinkage
+        rho, _, noise, _, m0, _ = model.messages
+        values = model.scatter + shrinkage * noise
+        self.rows = model.df + shrinkage * model.n_features
+        self.noise = values.sum() / self.rows  # total variance, tr(s S)
+        values = np.maximum(values / values.sum(), TINY)
+        S = (model.axes * values) @ model.axes.T
+        #: Prior covariance of class means and residuals, unit trace.
+        self.omega = (S + model.text_scatter) / 2 if model.has_text else S
+        # Coordinates in which S is the identity and Omega diagonal: F' S F = I.
+        whiten = model.axes / np.sqrt(values)
+        gamma, turn = np.linalg.eigh(whiten.T @ self.omega @ whiten)
+        self.F = whiten @ turn
+        gain = model.mode_values[:, None] * np.maximum(gamma, 0)
+        gain = gain / (1 + gain)  # share of the data in the posterior, per mode and direction
+        root = np.sqrt(model.shots)[:, None]
+        observed = model.modes.T @ (root * (model.left_over @ self.F))
+        #: Adapted visual nodes about `m0`, in these coordinates.
+        self.nodes = rho * model.text @ self.F + model.modes @ (gain * observed) / root
+        #: Share that a row of weight 1 has in the posterior mean of its class.
+        self.own_share = np.square(model.modes) @ gain / model.shots[:, None]
+        self.centre = m0
+
+    def visual_nodes(self) -> Floats:
+        """Adapted visual nodes `V'`, shape (n_classes, n_features)."""
+        return self.centre + self.nodes @ np.linalg.pinv(self.F)
+
+    def linear(self) -> Linear:
+        """Logits `-(z - V'_c)' (s S)^-1 (z - V'_c) / 2`, without what all classes share."""
+        coef = self.nodes @ self.F.T / self.noise
+        quadratic = np.square(self.nodes).sum(axis=1) / self.noise
+        return Linear(coef, -0.5 * quadratic - coef @ self.centre)
+
+    def leave_one_out(self, rows: Ints) -> Floats:
+        """Logits of support rows, each by a model of the others (`m0` and scalars kept).
+
+        The own node moves by `-h / (1 - h) (z - V'_c)`, with the row's share `h`; the inverse
+        covariance by the Sherman-Morrison formula.
         """
-        prior = shrinkage * self.n_features
-        ridge = prior * self.variance
-        scale = self.mean_shrinkage * (self.df + prior) / ridge
-        return scale, self.scatter / (self.scatter + ridge)
-
-
-def _principal_axes(residual: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues and unit row eigenvectors of `residual' residual`, by the smaller Gram matrix."""
-    n, d = residual.shape
-    if n >= d:
-        values, vectors = np.linalg.eigh(residual.T @ residual)
-        return np.maximum(values, 0.0), vectors.T
-    values, left = np.linalg.eigh(residual @ residual.T)
-    keep = values > values[-1] * n * np.finfo(np.float64).eps
-    values, left = values[keep], left[:, keep]
-    return values, (left / np.sqrt(values)).T @ residual
-
-
-def fold_of_rows(y: Ints, n_folds: int, rng: np.random.RandomState) -> Ints:
-    """Fold that holds each row out, -1 for the only row of a class (never held out).
-
-    The rows of a class go to different folds, as far as there are folds; folds without a row are
-    left out, so the numbers have no gaps.
-    """
-    folds = np.full(len(y), -1)
-    counts = np.bincount(y)
-    for c in np.flatnonzero(counts > 1):
-        rows = rng.permutation(np.flatnonzero(y == c))
-        folds[rows] = (np.arange(len(rows)) + rng.randint(n_folds)) % n_folds
-    held_out = folds >= 0
-    folds[held_out] = np.unique(folds[held_out], return_inverse=True)[1]
-    return folds
-
-
-class HeldOutDiscriminant:
-    """Discriminants that each leave one fold out, and the one of all rows."""
-
-    def __init__(self, support: Support, rng: np.random.RandomState) -> None:
-        X, y, weight = support.X, support.y, support.sample_weight
-        self.support = support
-        self.folds = fold_of_rows(y, N_FOLDS, rng)
-        self.whole = ShrunkDiscriminant(X, y, weight)
-        kept = [self.folds != fold for fold in range(self.folds.max() + 1)]
-        self.parts = [ShrunkDiscriminant(X[rows], y[rows], weight[rows]) for rows in kept]
-
-    def logits(self, shrinkage: float, rows: Ints) -> Floats:
-        """Held-out logits of support rows; zeros for a row that is never held out."""
-        logits = np.zeros((len(rows), self.support.n_classes))
-        for fold, part in enumerate(self.parts):
-            mine = self.folds[rows] == fold
-            logits[mine] = part.logits(self.support.X[rows[mine]], shrinkage)
-        return logits
+        model, support = self.model, self.model.support
+        X, y, weight = support.X[rows], support.y[rows], support.sample_weight[rows]
+        each = np.arange(len(rows))
+        Z = (X - self.centre) @ self.F
+        share = weight[:, None] * self.own_share[y]
+        share = share / np.maximum(1 - share, 1e-3)
+        own = self.nodes[y] - share * (Z - self.nodes[y])
+        # The scatter loses w d d' / (1 - w leverage).
+        d = (X - model.compared[y]) @ self.F
+        loss = weight / np.maximum(1 - weight * model.leverage[y], 1e-3) / (self.rows * self.noise)
+        loss = loss / np.maximum(1 - loss * np.square(d).sum(axis=1), 1e-6)
+        squared = np.square(self.nodes).sum(axis=1) - 2 * Z @ self.nodes.T
+        squared[each, y] = (own * own - 2 * Z * own).sum(axis=1)
+        along = (d * Z).sum(axis=1)[:, None] - d @ self.nodes.T
+        along[each, y] = (d * (Z - own)).sum(axis=1)
+        return -0.5 * (squared + loss[:, None] * np.square(along)) / self.noise

@@ -293,3 +293,27 @@ class ProKeRClassifier(FeatureClassifier):
         )
         kernel = np.exp(self.beta_ * (Z @ keys.T - 1.0))
         return self.temperature_ * (Z @ text.T + kernel @ values)
+
+
+#: `f` in `s = mean_c f k_c / (1 + f k_c)`: ratio of the variance between classes to that within.
+BETWEEN_SHARE = 0.05
+
+
+def shrunk_discriminant(support: Support) -> tuple[Floats, Floats]:
+    """Weights and offsets of a discriminant whose scale grows with the shots.
+
+    `A_c = s S^-1 (m_c - mu)` with the scatter `R` about the class means, the mean variance `t` and
+    `S = (R + D t I) / (n - C + D)`, GDA-CLIP's shrinkage; `s` is how far a mean of k rows counts.
+    """
+    means, shots, weight = support.visual, support.shots, support.sample_weight
+    n, width = weight.sum(), support.X.shape[1]
+    residual = np.sqrt(weight)[:, None] * (support.X - means[support.y])
+    scatter = residual.T @ residual
+    between = shots @ np.square(means - shots @ means / n)
+    variance = (np.trace(scatter) + between.sum()) / max(n - 1, 1)  # D t
+    variance = max(float(variance), np.finfo(np.float64).tiny ** 0.5)
+    S = (scatter + variance * np.eye(width)) / (max(n - len(shots), 0.0) + width)
+    scale = np.mean(BETWEEN_SHARE * shots / (1 + BETWEEN_SHARE * shots))
+    centre = means.mean(axis=0)
+    A = scale * np.linalg.solve(S, (means - centre).T).T
+    return A, -0.5 * np.einsum("cd,cd->c", A, means - centre) - A @ centre

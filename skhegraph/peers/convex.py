@@ -21,7 +21,7 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.hegraph.visual import ShrunkDiscriminant
+from skhegraph.peers.closed_form import shrunk_discriminant
 from skhegraph.support import Floats, Support, unit_rows
 
 
@@ -448,7 +448,7 @@ class MAPLogisticRegression(LinearFeatureClassifier):
             The fitted estimator.
         """
         support = self._validate_support(X, y, sample_weight)
-        A, c = ShrunkDiscriminant(support.X, support.y, support.sample_weight).at(1.0)
+        A, c = shrunk_discriminant(support)
         start = support.logit_scale * support.positive + self.alpha * A
         intercept = self.alpha * c
 

@@ -1,4 +1,4 @@
-"""Fusion weights against brute force, and the two summaries by hand."""
+"""Fusion weights against brute force, and what they are estimated on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import pytest
 from scipy.special import log_softmax
 
 from skhegraph.hegraph.fusion import (
-    PRIOR_STRENGTH,
-    TEXT_WIDTH,
-    VISUAL_WIDTH,
+    LOGITS_FOR_FUSION,
+    SHOTS_POWER,
+    VISUAL_SHARE,
+    calibration_rows,
+    fit_fusion,
     fit_fusion_weights,
-    information_gain,
+    shots_per_class,
     wrong_class_spread,
 )
+from skhegraph.hegraph.visual import VisualModel
+from skhegraph.support import Support, unit_rows
 
 N, C = 40, 4
 Y = np.arange(N) % C
@@ -27,72 +31,50 @@ def informative(strength: float, seed: int) -> np.ndarray:
     return rng.normal(size=(N, C)) + strength * np.eye(C)[Y]
 
 
-def objective(
-    log_a: float, log_b: float, text: np.ndarray, visual: np.ndarray | None, centre: float
-) -> float:
-    """Penalised held-out log-loss, written again."""
-    logits = np.exp(log_a) * text
-    penalty = (log_a / TEXT_WIDTH[1 if log_a > 0 else 0]) ** 2
-    if visual is not None:
-        logits = logits + np.exp(log_b) * visual
-        penalty += ((log_b - centre) / VISUAL_WIDTH) ** 2
+def objective(log_a: float, log_b: float, text: np.ndarray, visual: np.ndarray) -> float:
+    """Penalised log-loss with medians 0.8 and 0.4, written again."""
+    logits = np.exp(log_a) * text + np.exp(log_b) * visual
     rows = -log_softmax(logits, axis=1)[np.arange(N), Y]
-    return float(WEIGHT @ rows + PRIOR_STRENGTH * penalty)
+    a, b = log_a - log(0.8), log_b - log(0.4)
+    return float(WEIGHT @ rows + 0.5 * (a / (0.3 if a > 0 else 2.0)) ** 2 + 0.5 * (b / 0.5) ** 2)
 
 
-@pytest.mark.parametrize("start", [None, 0.5])
-def test_optimum_by_brute_grid(start: float | None) -> None:
+def test_optimum_by_brute_grid() -> None:
     text, visual = informative(1.5, 0), informative(1.0, 1) * 3
-    weights = fit_fusion_weights(text, visual, Y, WEIGHT, 0.4, start)
+    weights = fit_fusion_weights(
+        text, visual, Y, WEIGHT, medians=(0.8, 0.4), text_width=(2.0, 0.3), visual_width=0.5
+    )
     grid = np.linspace(-4, 3, 141)
-    losses = np.array([[objective(a, b, text, visual, log(0.4)) for b in grid] for a in grid])
+    losses = np.array([[objective(a, b, text, visual) for b in grid] for a in grid])
     i, j = np.unravel_index(losses.argmin(), losses.shape)
     assert weights.loss <= losses.min() + 1e-6
     assert abs(log(weights.text) - grid[i]) <= 0.05
     assert abs(log(weights.visual) - grid[j]) <= 0.05
-    at_optimum = objective(log(weights.text), log(weights.visual), text, visual, log(0.4))
+    at_optimum = objective(log(weights.text), log(weights.visual), text, visual)
     np.testing.assert_allclose(weights.loss, at_optimum, rtol=1e-10)
 
 
-def test_gradient_vanishes_at_the_optimum() -> None:
+def test_a_width_of_zero_keeps_the_median() -> None:
     text, visual = informative(1.5, 0), informative(1.0, 1)
-    weights = fit_fusion_weights(text, visual, Y, WEIGHT)
-    a, b, h = log(weights.text), log(weights.visual), 1e-4
-
-    def f(log_a: float, log_b: float) -> float:
-        return objective(log_a, log_b, text, visual, 0.0)
-
-    assert abs(f(a + h, b) - f(a - h, b)) / (2 * h) < 2e-2
-    assert abs(f(a, b + h) - f(a, b - h)) / (2 * h) < 2e-2
-    assert f(a + 0.1, b) > f(a, b) < f(a, b + 0.1)
-    assert f(a - 0.1, b) > f(a, b) < f(a, b - 0.1)
-
-
-def test_without_visual() -> None:
-    text = informative(1.5, 0)
-    weights = fit_fusion_weights(text, None, Y, WEIGHT)
-    grid = np.linspace(-8, 3, 1101)
-    losses = [objective(a, 0.0, text, None, 0.0) for a in grid]
-    assert weights.visual == 0
-    assert abs(log(weights.text) - grid[np.argmin(losses)]) <= 0.01
-    np.testing.assert_allclose(weights.loss, min(losses), rtol=1e-5)
+    kept = fit_fusion_weights(
+        text, visual, Y, WEIGHT, medians=(0.3, 0.7), text_width=(0.0, 0.0), visual_width=0.0
+    )
+    np.testing.assert_allclose(kept[:2], [0.3, 0.7])
 
 
 def test_useless_text_counts_little_and_good_text_much() -> None:
-    useless = fit_fusion_weights(informative(0.0, 0) * 30, None, Y, WEIGHT)
-    good = fit_fusion_weights(informative(8.0, 0) * 30, None, Y, WEIGHT)
-    assert useless.text * 30 < 0.3
-    assert good.text * 30 > 1.0
-    both = fit_fusion_weights(informative(0.0, 0) * 30, informative(3.0, 1), Y, WEIGHT)
-    assert both.text < 0.1 < 1 < both.visual
+    wide = {"text_width": (3.0, 0.5)}
+    useless = fit_fusion_weights(informative(0.0, 0) * 30, informative(3.0, 1), Y, WEIGHT, **wide)
+    good = fit_fusion_weights(informative(8.0, 0), informative(0.0, 1), Y, WEIGHT, **wide)
+    assert useless.text * 30 < 1.0
+    assert good.text > 0.8
 
 
 def test_no_rows_gives_the_prior() -> None:
     empty = np.empty((0, C))
-    weights = fit_fusion_weights(empty, empty, np.empty(0, dtype=int), np.empty(0), 0.25)
-    np.testing.assert_allclose(
-        [weights.text, weights.visual, weights.loss], [1, 0.25, 0], atol=1e-6
-    )
+    none = np.empty(0, dtype=int)
+    weights = fit_fusion_weights(empty, empty, none, np.empty(0), medians=(1.0, 0.25))
+    np.testing.assert_allclose(weights, [1, 0.25, 0], atol=1e-6)
 
 
 def test_wrong_class_spread_by_hand() -> None:
@@ -108,23 +90,79 @@ def test_wrong_class_spread_ignores_the_right_logit_and_offsets() -> None:
     assert wrong_class_spread(moved, Y) == pytest.approx(wrong_class_spread(logits, Y))
 
 
-def test_wrong_class_spread_of_two_classes_by_hand() -> None:
-    # One wrong logit a row: both logits about their mean, deviations 1, 1, 3, 3.
-    logits = np.array([[1.0, 3.0], [10.0, 4.0]])
+def test_wrong_class_spread_of_two_classes_is_that_of_the_row() -> None:
+    logits = np.array([[1.0, 3.0], [10.0, 4.0]])  # deviations 1, 1, 3, 3
     assert wrong_class_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(20 / 4))
-
-
-def test_wrong_class_spread_of_constant_logits_is_positive() -> None:
     assert 0 < wrong_class_spread(np.zeros((3, 3)), np.arange(3)) < 1e-6
 
 
-def test_information_gain_by_hand() -> None:
-    # Scaled by 2: softmax (3/4, 1/4) and (1/10, 9/10) of the right and the wrong class.
-    text = np.array([[log(3), 0.0], [log(9), 0.0]]) / 2
-    gain = information_gain(text, 2.0, np.array([0, 0]), np.array([1.0, 3.0]))
-    assert gain == pytest.approx(log(2) + (log(3 / 4) + 3 * log(9 / 10)) / 4)
+def make_support(shots: list[int], noise: float = 0.5) -> tuple[Support, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(len(shots)), shots)
+    text = unit_rows(rng.normal(size=(len(shots), 12)))
+    X = unit_rows(text[y] + noise * rng.normal(size=(len(y), 12)))
+    return Support(X, y, np.ones(len(y)), text, -text, 10.0), 10.0 * X @ text.T
 
 
-def test_information_gain_of_useless_text_is_zero() -> None:
-    assert information_gain(np.ones((N, C)), 5.0, Y, WEIGHT) == pytest.approx(0, abs=1e-12)
-    assert information_gain(informative(-3.0, 0), 5.0, Y, WEIGHT) == 0  # worse than a guess
+RNG = np.random.RandomState(0)
+
+
+def test_one_shot_takes_the_prior_of_the_visual_weight() -> None:
+    support, text = make_support([1] * 6)
+    model = VisualModel(support, support.positive)
+    fusion = fit_fusion(model, text, np.ones(6), RNG)
+    assert fusion.discriminant.shrinkage == 1
+    spread = wrong_class_spread(fusion.discriminant.leave_one_out(np.arange(6)), support.y)
+    assert fusion.visual == pytest.approx(VISUAL_SHARE * sqrt(log(6)) / spread)
+
+
+def test_more_shots_are_calibrated_on_leave_one_out_logits() -> None:
+    support, text = make_support([6] * 5)
+    model = VisualModel(support, support.positive)
+    fusion = fit_fusion(model, text, np.ones(30), RNG)
+    G = fusion.discriminant.leave_one_out(np.arange(30))
+
+    def loss(a: float, b: float) -> float:
+        return -float(log_softmax(a * text + b * G, axis=1)[np.arange(30), support.y].sum())
+
+    at = loss(fusion.text, fusion.visual)
+    median = VISUAL_SHARE * sqrt(log(5)) * 6**SHOTS_POWER / wrong_class_spread(G, support.y)
+    assert at < loss(fusion.text, median) + 1e-9  # moved from the prior towards the evidence
+
+
+@pytest.mark.parametrize("shots", [[1] * 6, [4] * 6], ids=["one", "four"])
+def test_given_weights_stay(shots: list[int]) -> None:
+    support, text = make_support(shots)
+    model = VisualModel(support, support.positive)
+    ones = np.ones(len(support.y))
+    both = fit_fusion(model, text, ones, RNG, 0.7, 0.3)
+    assert (both.text, both.visual) == (0.7, 0.3)
+    assert fit_fusion(model, text, ones, RNG, 0.0, None).text == 0
+    assert fit_fusion(model, text, ones, RNG, None, 0.0).visual == 0
+    assert fit_fusion(model, None, ones, RNG).text == 0
+
+
+def test_noise_counts_little() -> None:
+    support, text = make_support([8] * 6, noise=100.0)
+    rng = np.random.default_rng(1)
+    model = VisualModel(support, support.positive)
+    fusion = fit_fusion(model, 5 * rng.normal(size=text.shape), np.ones(48), RNG)
+    G = fusion.discriminant.leave_one_out(np.arange(48))
+    assert fusion.text * 5 < 1.5
+    assert fusion.visual * wrong_class_spread(G, support.y) < 1.0
+
+
+def test_shots_per_class_is_the_harmonic_mean() -> None:
+    assert shots_per_class(make_support([1, 1, 4])[0]) == pytest.approx(3 / 2.25)
+
+
+def test_calibration_rows_are_balanced_over_all_classes() -> None:
+    n_classes = 1000
+    y = np.repeat(np.arange(n_classes), 3)
+    X = np.ones((len(y), 1))
+    support = Support(X, y, np.ones(len(y)), np.ones((n_classes, 1)), np.ones((n_classes, 1)), 1.0)
+    rows = calibration_rows(support, np.random.RandomState(0))
+    assert len(rows) == max(n_classes, LOGITS_FOR_FUSION // n_classes)
+    assert (np.bincount(y[rows]) == 1).all()
+    small = make_support([2, 3])[0]
+    assert calibration_rows(small, np.random.RandomState(0)).tolist() == list(range(5))

@@ -1,94 +1,171 @@
-"""The shrunk discriminant against its formula, repetition and scikit-learn's."""
+"""Visual nodes and discriminant against explicit Gaussian algebra and refits without a row."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from skhegraph.hegraph.visual import BETWEEN_SHARE, ShrunkDiscriminant
-from skhegraph.support import unit_rows
-
-
-def data(n: int, d: int, n_classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % n_classes
-    return unit_rows(rng.normal(size=(n, d)) + 2 * rng.normal(size=(n_classes, d))[y]), y
-
-
-def by_formula(X: np.ndarray, y: np.ndarray, nu: float, Z: np.ndarray) -> np.ndarray:
-    """Logits by the class docstring, with an explicit inverse."""
-    n, d = X.shape
-    classes = range(y.max() + 1)
-    means = np.stack([X[y == c].mean(axis=0) for c in classes])
-    mu = means.mean(axis=0)
-    R = np.zeros((d, d))
-    for x, c in zip(X, y, strict=True):
-        R += np.outer(x - means[c], x - means[c])
-    t = np.trace(np.cov(X, rowvar=False)) / d
-    S = (R + nu * d * t * np.eye(d)) / (n - len(means) + nu * d)
-    precision = np.linalg.inv(S)
-    shots = np.bincount(y)
-    s = np.mean(BETWEEN_SHARE * shots / (1 + BETWEEN_SHARE * shots))
-    logits = np.empty((len(Z), len(means)))
-    for c, m in enumerate(means):
-        for i, z in enumerate(Z):
-            logits[i, c] = s * (z - mu) @ precision @ (m - mu)
-        logits[:, c] -= s * (m - mu) @ precision @ (m - mu) / 2
-    return logits
-
-
-@pytest.mark.parametrize("shrinkage", [0.003, 0.1, 3.0])
-@pytest.mark.parametrize(
-    ("n", "d"), [(30, 5), (5, 5), (7, 20), (4, 20)], ids=["n>>d", "n=d", "n<d", "almost-one-shot"]
+from skhegraph.hegraph.visual import (
+    MESSAGE_PRIOR,
+    MESSAGE_RATIOS,
+    VisualModel,
+    estimate_messages,
+    text_edges,
 )
-def test_equals_the_formula(n: int, d: int, shrinkage: float) -> None:
-    X, y = data(n, d)
-    Z = data(8, d, seed=1)[0]
-    ours, want = ShrunkDiscriminant(X, y, np.ones(len(y))), by_formula(X, y, shrinkage, Z)
-    np.testing.assert_allclose(ours.at(shrinkage)(Z), want, rtol=1e-8, atol=1e-9)
-    np.testing.assert_allclose(ours.logits(Z, shrinkage), want, rtol=1e-8, atol=1e-9)
+from skhegraph.support import Support, unit_rows
+
+C, D = 4, 5
 
 
-@pytest.mark.parametrize("d", [4, 40])
-def test_weights_equal_repetition(d: int) -> None:
-    X, y = data(9, d)
-    weight = np.array([1, 2, 3, 1, 1, 4, 2, 1, 1])
-    weighted = ShrunkDiscriminant(X, y, weight.astype(float)).at(0.1)
-    again = np.repeat(np.arange(9), weight)
-    repeated = ShrunkDiscriminant(X[again], y[again], np.ones(len(again))).at(0.1)
-    np.testing.assert_allclose(weighted.coef, repeated.coef, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(weighted.intercept, repeated.intercept, rtol=1e-7, atol=1e-9)
+def make_support(shots: list[int], seed: int = 0, width: int = D) -> tuple[Support, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(len(shots)), shots)
+    text = unit_rows(rng.normal(size=(len(shots), width)))
+    centres = text + 0.4 * rng.normal(size=text.shape)
+    X = unit_rows(centres[y] + 0.5 * rng.normal(size=(len(y), width)))
+    return Support(X, y, np.ones(len(y)), text, -text, 100.0), text
 
 
-@pytest.mark.parametrize("d", [4, 30])
-def test_agrees_with_scikit_learn_up_to_scale(d: int) -> None:
-    """With equal shots, `LinearDiscriminantAnalysis` shrinks to the same metric."""
-    X, y = data(18, d)
-    Z = data(10, d, seed=1)[0]
-    ours = ShrunkDiscriminant(X, y, np.ones(len(y)))
-    nu = 0.2
-    ratio = nu * d * ours.variance / (ours.scatter.sum() / d)  # gamma / (1 - gamma)
-    gamma = ratio / (1 + ratio)
-    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=gamma).fit(X, y)
-    scale = ours.mean_shrinkage * (ours.df + nu * d) * (1 - gamma) / len(X)
-    ours_logits, lda_logits = ours.at(nu)(Z), lda.decision_function(Z)
-    ours_logits -= ours_logits.mean(axis=1, keepdims=True)
-    lda_logits -= lda_logits.mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(ours_logits, scale * lda_logits, rtol=1e-7, atol=1e-9)
+def test_edges_are_centred_similarities_of_mean_diagonal_one() -> None:
+    text = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    want = np.array([[1.0, -1, 0, 0], [-1, 1, 0, 0], [0, 0, 4, -4], [0, 0, -4, 4]]) / 2.5
+    np.testing.assert_allclose(text_edges(text), want)
+    np.testing.assert_array_equal(text_edges(np.zeros((3, 2))), np.eye(3))
 
 
-@pytest.mark.parametrize("weight", [1.0, 3.0, 0.1])
-def test_one_shot_is_the_nearest_mean(weight: float) -> None:
-    """Without residuals the metric is a multiple of the identity."""
-    X, y = data(4, 7, n_classes=4)
-    linear = ShrunkDiscriminant(X, y, np.full(4, weight)).at(1.0)
-    assert np.isfinite(linear.coef).all()
-    Z = data(25, 7, seed=1)[0]
-    distance = ((Z[:, None] - X) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(linear(Z).argmax(axis=1), distance.argmin(axis=1))
+def test_messages_maximise_the_likelihood_of_the_class_means() -> None:
+    support, text = make_support([3, 3, 3, 3])
+    text = text - text.mean(axis=0)
+    K = text_edges(text)
+    messages = estimate_messages(support, text, K)
+    contrasts = np.linalg.qr(np.column_stack([np.ones(C), np.eye(C)[:, 1:]]))[0][:, 1:]
+    M, T = contrasts.T @ support.visual, contrasts.T @ text
+
+    def loss(rho: float, ratio: float) -> float:
+        covariance = contrasts.T @ (ratio * K + np.eye(C)) @ contrasts
+        R = M - rho * T
+        delta = np.trace(R.T @ np.linalg.solve(covariance, R)) / (C - 1)
+        fit = np.linalg.slogdet(covariance)[1] / (C - 1) + np.log(delta)
+        return float(fit + MESSAGE_PRIOR * np.log(ratio) ** 2 / (C - 1))
+
+    best = loss(messages.positive_to_visual, messages.visual_to_visual)
+    for ratio in MESSAGE_RATIOS:
+        assert best <= loss(messages.positive_to_visual, ratio) + 1e-9
+        for rho in np.linspace(0, 2, 41):
+            assert best <= loss(rho, ratio) + 1e-9
+
+
+def test_given_messages_are_kept_and_no_text_sends_none() -> None:
+    support, text = make_support([2, 2, 2, 2])
+    text = text - text.mean(axis=0)
+    given = estimate_messages(support, text, text_edges(text), 0.3, 0.7)
+    assert (given.positive_to_visual, given.visual_to_visual) == (0.3, 0.7)
+    none = estimate_messages(support, np.zeros_like(text), np.eye(C))
+    assert none.visual_to_visual == 0
+    np.testing.assert_allclose(none.prior, none.freedom * np.eye(C))
+
+
+def explicit(model: VisualModel, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior class means by the full Kronecker system, and the covariance `s S`."""
+    support, messages = model.support, model.messages
+    means, shots, width = support.visual, support.shots, support.X.shape[1]
+    n, text = len(support.y), model.text
+    R = support.X - means[support.y]
+    scatter, df = R.T @ R, n - len(shots)
+    predicted = messages.centre + messages.positive_to_visual * text
+    share = min(1.0, len(shots) / n) if model.has_text or df == 0 else 0.0
+    middle = np.linalg.inv(messages.prior + np.diag(messages.noise / shots))
+    scatter = scatter + share * messages.noise * (means - predicted).T @ middle @ (
+        means - predicted
+    )
+    covariance = (scatter + shrinkage * messages.noise * np.eye(width)) / (
+        df + share * len(shots) + shrinkage * width
+    )
+    S = covariance / np.trace(covariance)
+    omega = S
+    if model.has_text:
+        omega = (S + text.T @ text / np.trace(text.T @ text)) / 2
+    prior = np.kron(messages.prior, omega)
+    noise = np.kron(np.diag(messages.noise / shots), S)
+    gain = prior @ np.linalg.inv(prior + noise)
+    moved = (gain @ (means - predicted).ravel()).reshape(means.shape)
+    return predicted + moved, covariance
+
+
+@pytest.mark.parametrize("shots", [[1, 1, 1, 1], [3, 3, 3, 3], [1, 6, 2, 9]], ids=str)
+@pytest.mark.parametrize("with_text", [True, False])
+@pytest.mark.parametrize("shrinkage", [0.1, 1.0])
+def test_nodes_and_logits_equal_explicit_algebra(
+    shots: list[int], with_text: bool, shrinkage: float
+) -> None:
+    support, text = make_support(shots)
+    model = VisualModel(support, text if with_text else None)
+    discriminant = model.at(shrinkage)
+    V, covariance = explicit(model, shrinkage)
+    np.testing.assert_allclose(discriminant.visual_nodes(), V, atol=1e-8)
+    Z = unit_rows(np.random.default_rng(5).normal(size=(6, D)))
+    inverse = np.linalg.inv(covariance)
+    want = np.array([[-(z - v) @ inverse @ (z - v) / 2 for v in V] for z in Z])
+    got = discriminant.linear()(Z)
+    centre = lambda L: L - L.mean(axis=1, keepdims=True)  # noqa: E731
+    np.testing.assert_allclose(centre(got), centre(want), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["equal", "unequal"])
+def test_leave_one_out_equals_a_refit_without_the_row(weights: str) -> None:
+    """Exact where classes do not exchange messages; scalars, `m0` and row counts are kept."""
+    support, _ = make_support([3, 4, 3, 5])
+    if weights == "unequal":
+        weight = np.random.default_rng(1).uniform(0.5, 1.5, len(support.y))
+        support = Support(support.X, support.y, weight, support.positive, support.negative, 1.0)
+    model = VisualModel(support, None)
+    shrinkage = 0.5
+    discriminant = model.at(shrinkage)
+    rows = np.array([0, 5, 14])
+    got = discriminant.leave_one_out(rows)
+    noise, m0 = model.messages.noise, model.messages.centre
+    freedom = model.messages.freedom
+    S = discriminant.omega  # unit trace; the prior and the noise have the same shape here
+    for logits, i in zip(got, rows, strict=True):
+        kept = np.arange(len(support.y)) != i
+        X, y, w = support.X[kept], support.y[kept], support.sample_weight[kept]
+        k = np.bincount(y, weights=w)
+        means = np.stack([np.average(X[y == c], axis=0, weights=w[y == c]) for c in range(C)])
+        V = m0 + (means - m0) * (freedom / (freedom + noise / k))[:, None]
+        R = np.sqrt(w)[:, None] * (X - means[y])
+        covariance = (R.T @ R + shrinkage * noise * np.eye(D)) / discriminant.rows
+        # The other means do not move with the row's class covariance shape; S is kept for them.
+        assert np.trace(S) == pytest.approx(1)
+        inverse = np.linalg.inv(covariance)
+        z = support.X[i]
+        want = np.array([-(z - v) @ inverse @ (z - v) / 2 for v in V])
+        whole = -(z - m0) @ inverse @ (z - m0) / 2  # what all classes share
+        got_row = logits - logits.mean()
+        np.testing.assert_allclose(got_row, (want - whole) - (want - whole).mean(), rtol=1e-6)
+
+
+def test_a_text_that_predicts_the_images_moves_the_nodes_to_it() -> None:
+    rng = np.random.default_rng(0)
+    text = unit_rows(rng.normal(size=(30, 16)))
+    y = np.arange(30)
+    X = unit_rows(text + 0.1 * rng.normal(size=text.shape))
+    truth = unit_rows(text)
+    support = Support(X, y, np.ones(30), text, -text, 100.0)
+    with_text = VisualModel(support, text).at(1.0).visual_nodes()
+    without = VisualModel(support, None).at(1.0).visual_nodes()
+    assert np.square(with_text - truth).sum() < 0.8 * np.square(without - truth).sum()
 
 
 def test_equal_rows_stay_finite() -> None:
-    linear = ShrunkDiscriminant(np.ones((4, 3)), np.array([0, 0, 1, 1]), np.ones(4)).at(0.003)
-    np.testing.assert_allclose(linear(np.ones((1, 3))), 0, atol=1e-12)
+    support = Support(
+        np.full((4, 3), 3**-0.5),
+        np.array([0, 0, 1, 1]),
+        np.ones(4),
+        np.eye(2, 3),
+        np.eye(2, 3),
+        1.0,
+    )
+    for text in (None, np.eye(2, 3)):
+        discriminant = VisualModel(support, text).at(0.003)
+        assert np.isfinite(discriminant.linear()(support.X)).all()
+        assert np.isfinite(discriminant.leave_one_out(np.arange(4))).all()

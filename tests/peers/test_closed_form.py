@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.testing import assert_allclose
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from skhegraph.peers import (
     GDAClassifier,
     ProKeRClassifier,
     SSTextClassifier,
 )
+from skhegraph.peers.closed_form import shrunk_discriminant
+from skhegraph.support import Support
 
 
 def test_gda_by_the_authors_formula(problem, hand):
@@ -68,3 +71,21 @@ def test_proker_chooses_ridge_and_temperature_by_leave_one_out(problem, hand):
             if loss < best:
                 best, want = loss, (ridge, temperature)
     assert_allclose((clf.ridge_, clf.temperature_), want, rtol=1e-10)
+
+
+def test_shrunk_discriminant_agrees_with_scikit_learn_up_to_scale(hand):
+    rng = np.random.RandomState(0)
+    y = np.repeat([0, 1, 2], 6)
+    X = hand.unit(rng.normal(size=(18, 4)) + 2 * rng.normal(size=(3, 4))[y])
+    A, c = shrunk_discriminant(Support(X, y, np.ones(18), X[:3], X[:3], 1.0))
+    R = X - np.stack([X[y == k].mean(axis=0) for k in range(3)])[y]
+    variance = np.trace(np.cov(X.T))  # D t
+    ratio = variance / (np.square(R).sum() / 4)  # gamma / (1 - gamma)
+    gamma = ratio / (1 + ratio)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=gamma).fit(X, y)
+    scale = 0.3 / 1.3 * (15 + 4) * (1 - gamma) / 18  # s of six shots
+    Z = hand.unit(rng.normal(size=(9, 4)))
+    ours, theirs = Z @ A.T + c, lda.decision_function(Z)
+    ours -= ours.mean(axis=1, keepdims=True)
+    theirs -= theirs.mean(axis=1, keepdims=True)
+    assert_allclose(ours, scale * theirs, rtol=1e-7, atol=1e-9)

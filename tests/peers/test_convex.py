@@ -7,13 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import softmax as scipy_softmax
 
-from skhegraph.hegraph.visual import ShrunkDiscriminant
 from skhegraph.peers import (
     CLAPClassifier,
     LPPlusPlusClassifier,
     MAPLogisticRegression,
     TextStartedLogisticRegression,
 )
+from skhegraph.peers.closed_form import shrunk_discriminant
+from skhegraph.support import Support
 
 
 def text_lr_loss(hand, W, problem, C):
@@ -105,7 +106,8 @@ def test_map_regression_is_at_the_minimum_around_text_and_discriminant(problem, 
     X, y, text, _ = problem
     alpha, penalty = 0.3, 0.02
     clf, _ = hand.fitted(MAPLogisticRegression, problem, alpha=alpha, penalty=penalty, tol=1e-9)
-    A, c = ShrunkDiscriminant(X, y, np.ones(len(y))).at(1.0)
+    support = Support(X, y, np.ones(len(y)), text, text, hand.TAU)
+    A, c = shrunk_discriminant(support)
     start = hand.TAU * text + alpha * A
 
     def loss(W):

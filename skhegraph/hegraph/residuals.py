@@ -1,0 +1,101 @@
+"""What neither branch explains: one residual per class, a convex problem."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from skhegraph.support import Floats, Ints
+
+#: Length of the constant feature against that of a row: offsets of classes are held more tightly.
+BIAS = 0.3
+#: Steps of L-BFGS at most, and the share of the first gradient at which it stops.
+MAX_STEPS, TOLERANCE = 200, 1e-3
+#: Directions of the rows shorter than this share of the longest are rounding.
+RANK_TOLERANCE = 1e-5
+
+
+class Residuals(NamedTuple):
+    """Residuals `D` of the class weights and their offsets, and the loss before and after."""
+
+    coef: Floats
+    intercept: Floats
+    losses: tuple[float, float]
+    n_steps: int
+
+
+def fit_residuals(
+    X: Floats,
+    y: Ints,
+    weight: Floats,
+    logits: Floats,
+    penalty: float,
+    omega: Floats,
+    centre: Floats,
+) -> Residuals:
+    """Minimise `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2` over one row `d_c` per class.
+
+    `z = (H'(x - centre), BIAS)` with `H H'` proportional to `omega`, scaled so that a row has unit
+    length on average: `D` is likely along the directions in which classes are known to differ.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Unit rows.
+    y : ndarray of shape (n_samples,)
+        Class indices.
+    weight : ndarray of shape (n_samples,)
+        Weights of the rows.
+    logits : ndarray of shape (n_samples, n_classes)
+        Fused logits of the rows, the visual ones leave-one-out.
+    penalty : float
+        Strength of the ridge.
+    omega : ndarray of shape (n_features, n_features)
+        Prior covariance of a residual.
+    centre : ndarray of shape (n_features,)
+        Where a residual changes no logit but by its offset.
+
+    Returns
+    -------
+    Residuals
+        To be added to the coefficients and intercepts of a linear classifier.
+    """
+    n_rows, n_classes = logits.shape
+    rows = np.arange(n_rows)
+    values, axes = np.linalg.eigh(omega)
+    H = axes * np.sqrt(np.maximum(values, 0))
+    Z = (X - centre) @ H
+    length = np.sqrt((weight @ np.square(Z).sum(axis=1)) / weight.sum())
+    H = H / max(length, 1e-12)
+    Z = np.column_stack([Z / max(length, 1e-12), np.full(n_rows, BIAS)])
+    basis = np.eye(Z.shape[1])
+    if n_rows < Z.shape[1]:  # the minimum lies in the span of the rows
+        _, sizes, basis = np.linalg.svd(Z, full_matrices=False)
+        basis = basis[sizes > RANK_TOLERANCE * sizes[0]]
+        Z = Z @ basis.T
+    total = weight.sum()
+
+    def objective(flat: Floats) -> tuple[float, Floats]:
+        D = flat.reshape(n_classes, -1)
+        fused = logits + Z @ D.T
+        fused -= fused.max(axis=1, keepdims=True)
+        own = fused[rows, y]
+        np.exp(fused, out=fused)
+        sums = fused.sum(axis=1)
+        loss = weight @ (np.log(sums) - own) + 0.5 * penalty * (flat @ flat)
+        fused /= sums[:, None]
+        fused[rows, y] -= 1
+        fused *= weight[:, None]
+        gradient = fused.T @ Z + penalty * D
+        return float(loss / total), gradient.ravel() / total
+
+    start = np.zeros(n_classes * Z.shape[1])
+    before, slope = objective(start)
+    options = {"maxiter": MAX_STEPS, "gtol": TOLERANCE * float(np.abs(slope).max()), "ftol": 0.0}
+    result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    D = result.x.reshape(n_classes, -1) @ basis
+    coef = D[:, :-1] @ H.T
+    intercept = BIAS * D[:, -1] - coef @ centre
+    return Residuals(coef, intercept, (before, float(result.fun)), int(result.nit))
