@@ -1,1 +1,67 @@
-"""The Heterogeneous Graph Adapter, in reading order."""
+"""The Heterogeneous Graph Adapter.
+
+How it works
+============
+
+`C` classes, `k` shots of each, features of width `D`, all of unit length. The support set gives
+features `X` (n x D) with labels, the CLIP's text tower one positive and one negative feature per
+class, and `tau`, CLIP's scale of the cosine (about 100).
+
+Nodes (:mod:`~skhegraph.hegraph.graph`)
+    `P_c`, the mean text feature of the positive prompts of class c ("a photo of a dog."); `N_c`,
+    that of its negative prompts ("a photo of no dog."); `V_c`, the mean support feature.
+
+Edges
+    Cosines of the initial nodes along six relations, p->n, v->n, p->p, v->p, n->p and v->v; same
+    class edges that touch a negative node change sign.
+
+HeGraphClassifier (ours)
+------------------------
+
+1.  *Messages adapt the visual nodes* (:mod:`~skhegraph.hegraph.visual`). With the centred text
+    `T = P - mean(P)` and its similarities `K = T T'`,
+
+        V = 1 m0' + rho T + E,    E ~ MN(0, (g K + v I) x Omega),    x_i = V_c(i) + noise:
+
+    the text of a class says where its images are (`rho`, p->v), classes whose texts are alike move
+    together (`g`, v->v), and each has a freedom `v` of its own. The strengths maximise the marginal
+    likelihood of the class means, and the posterior means take the place of `V`.
+
+2.  *Two branches, one prediction* (:mod:`~skhegraph.hegraph.fusion`). The logits are
+
+        a tau cos(z, P)  -  b (z - V_c)' S^-1 (z - V_c) / 2
+
+    with the shrunk covariance `S` of images about their class. `a`, `b` and the shrinkage minimise
+    the log-loss of exact leave-one-out logits of the support rows, under log-normal priors: text
+    may be nearly all (95 % zero-shot) or nearly nothing, and no validation set is needed.
+
+3.  *Residuals adapt the classes* (:mod:`~skhegraph.hegraph.residuals`) to what the two leave over:
+    `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2`, a convex problem, in coordinates in which
+    classes are known to differ.
+
+All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
+
+The learned network of the paper can adapt the positive nodes between steps 2 and 3; its path
+weights are parameters. On the real CLIP features at hand it earned nothing there, so they are 0.
+
+HeGraphAdapterClassifier (as described)
+---------------------------------------
+
+Zhao et al., "HeGraphAdapter: Tuning Multi-Modal Vision-Language Models with Heterogeneous Graph
+Adapter", arXiv 2410.07854; no author code is public. One pass of messages
+(:mod:`~skhegraph.hegraph.network`), with one learned matrix per target type,
+
+    m_i = tanh(W (x_i / (d_i + 1) + sum_j r_ij / sqrt((d_i + 1) (e_j + 1)) y_j)),
+
+adapts negatives, then positives, then shifts the rows of a cache of the support set:
+
+    N'   = N + b_pn m(p->n) + b_vn m(v->n)                       Eq. 1-2
+    P'   = P + a_pp m(p->p) + a_vp m(v->p) + a_np m(n'->p)       Eq. 3-4
+    B    = tanh(W_v sum_j r_ij / sqrt(..) V_j)                   Eq. 5
+    X'_k = X_k + g B_c(k)                                        Eq. 6
+    text logits   = tau cos(z, P')                               Eq. 7
+    visual logits = tau sum_k exp(-beta (1 - cos(z, X'_k))) L_k  Eq. 8
+    loss          = CE(text) + lambda CE(visual)                 Eq. 9
+
+Equations 1 to 9 and the schedule are known second-hand, from an unofficial re-implementation.
+"""

@@ -192,8 +192,7 @@ class VisualModel:
             self.leverage = np.diag(prior - prior @ precision @ prior) / noise
         values, self.axes = np.linalg.eigh(scatter)
         self.scatter = np.maximum(values, 0)
-        text_scatter = self.text.T @ self.text
-        self.text_scatter = text_scatter / max(np.trace(text_scatter), TINY)
+        self.text_root = self.text / np.sqrt(max(np.square(self.text).sum(), TINY))
         self.has_text = text is not None
         # Modes of the classes: eigenvectors of their prior covariance, weighted by the shots.
         root = np.sqrt(shots)
@@ -220,11 +219,14 @@ class Discriminant:
         values = np.maximum(values / values.sum(), TINY)
         S = (model.axes * values) @ model.axes.T
         #: Prior covariance of class means and residuals, unit trace.
-        self.omega = (S + model.text_scatter) / 2 if model.has_text else S
+        self.omega = (S + model.text_root.T @ model.text_root) / 2 if model.has_text else S
         # Coordinates in which S is the identity and Omega diagonal: F' S F = I.
         whiten = model.axes / np.sqrt(values)
-        gamma, turn = np.linalg.eigh(whiten.T @ self.omega @ whiten)
-        self.F = whiten @ turn
+        gamma: Floats = np.ones(model.n_features)
+        self.F = whiten
+        if model.has_text:
+            gamma, turn = _text_axes(model.text_root @ whiten)
+            gamma, self.F = (1 + gamma) / 2, whiten @ turn
         gain = model.mode_values[:, None] * np.maximum(gamma, 0)
         gain = gain / (1 + gain)  # share of the data in the posterior, per mode and direction
         root = np.sqrt(model.shots)[:, None]
@@ -267,3 +269,15 @@ class Discriminant:
         along = (d * Z).sum(axis=1)[:, None] - d @ self.nodes.T
         along[each, y] = (d * (Z - own)).sum(axis=1)
         return -0.5 * (squared + loss[:, None] * np.square(along)) / self.noise
+
+
+def _text_axes(A: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues of `A'A` (zeros where A has no row for them) and a basis of eigenvectors."""
+    n_rows, width = A.shape
+    if n_rows >= width:
+        return np.linalg.eigh(A.T @ A)
+    basis, triangle = np.linalg.qr(A.T, mode="complete")
+    triangle = triangle[:n_rows]
+    values, turn = np.linalg.eigh(triangle @ triangle.T)
+    basis[:, :n_rows] = basis[:, :n_rows] @ turn
+    return np.concatenate([np.maximum(values, 0), np.zeros(width - n_rows)]), basis

@@ -57,3 +57,14 @@ def test_equal_rows_stay_finite() -> None:
         X, np.array([0, 0, 1, 1]), np.ones(4), np.zeros((4, 2)), 1.0, np.eye(3), X[0]
     )
     assert np.isfinite(got.coef).all() and np.isfinite(got.intercept).all()
+
+
+def test_single_precision_of_a_large_problem_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    X, y = unit_rows(rng.normal(size=(60, 8))), np.arange(60) % 4
+    problem = (X, y, np.ones(60), rng.normal(size=(60, 4)), 0.5, np.eye(8), X.mean(axis=0))
+    want = fit_residuals(*problem)
+    monkeypatch.setattr(residuals, "LOGITS_IN_DOUBLE", 10)
+    got = fit_residuals(*problem)
+    assert got.coef.dtype == np.float64
+    np.testing.assert_allclose(X @ got.coef.T, X @ want.coef.T, atol=1e-3)
