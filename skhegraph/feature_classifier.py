@@ -269,18 +269,16 @@ def given_text(source: Any, n_classes: int, n_features: int) -> tuple[Floats, Fl
     """
     shape = (n_classes, n_features)
     expected = f"{shape}: one row per class in the order of the sorted labels, as wide as X"
-    several = isinstance(source, (tuple, list, np.ndarray)) and len(source) == 2
-    pair = several and np.ndim(source[0]) == 2
+    pair = _is_pair(source)
     arrays = []
     for name, values in zip(("positive", "negative"), source if pair else (source,), strict=False):
         try:
-            array = check_array(
-                values, dtype=np.float64, input_name=f"the {name} array of text_features"
-            )
+            array = check_array(values, dtype=np.float64, input_name=name)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"text_features: {error} Expected numbers of shape {expected}, or a pair of such "
-                "arrays (positive, negative)."
+                f"text_features: the {name} array cannot be used ({str(error).rstrip('.')}). "
+                f"Expected numbers of shape {expected}, or a pair of such arrays (positive, "
+                "negative)."
             ) from error
         if array.shape != shape:
             raise ValueError(
@@ -288,6 +286,18 @@ def given_text(source: Any, n_classes: int, n_features: int) -> tuple[Floats, Fl
             )
         arrays.append(array)
     return (arrays[0], arrays[1]) if pair else (arrays[0], mean_of_others(arrays[0]))
+
+
+def _is_pair(source: Any) -> bool:
+    """Tell two matrices from one."""
+    if getattr(source, "ndim", None) == 3:
+        return len(source) == 2
+    if not isinstance(source, (tuple, list)) or len(source) != 2:
+        return False
+    first = source[0]
+    return getattr(first, "ndim", 0) == 2 or (
+        isinstance(first, (tuple, list)) and len(first) > 0 and isinstance(first[0], (tuple, list))
+    )
 
 
 def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
@@ -332,16 +342,19 @@ def _name_rows(chosen: NDArray[np.bool_]) -> str:
 
 def _refuse_images(X: Any, name: str) -> None:
     """Raise TypeError where X holds images: `CLIPFeatures` was forgotten."""
-    if hasattr(X, "dtype") and getattr(X.dtype, "kind", "") not in "OUS":
-        return
-    if not isinstance(X, (list, tuple)) and not hasattr(X, "to_numpy") and not hasattr(X, "dtype"):
-        return
-    first = next(iter(X.to_numpy() if hasattr(X, "to_numpy") else X), None)
-    if isinstance(first, np.ndarray) and first.dtype.kind in "OUS" and first.size == 1:
-        first = first.item()
-    if isinstance(first, (str, bytes, os.PathLike)) or hasattr(first, "getpixel"):
+    kind = getattr(getattr(X, "dtype", None), "kind", "O")
+    images = isinstance(X, (str, bytes, os.PathLike)) or getattr(X, "ndim", 2) > 2
+    what = type(X).__name__
+    sequence = isinstance(X, (list, tuple)) or hasattr(X, "to_numpy") or hasattr(X, "dtype")
+    if not images and sequence and kind in "OUS":
+        first = next(iter(X.to_numpy() if hasattr(X, "to_numpy") else X), None)
+        if isinstance(first, np.ndarray) and first.dtype.kind in "OUS" and first.size == 1:
+            first = first.item()
+        images = isinstance(first, (str, bytes, os.PathLike)) or hasattr(first, "getpixel")
+        images = images or getattr(first, "ndim", 0) > 1
+        what = type(first).__name__
+    if images:
         raise TypeError(
-            f"X holds images ({type(first).__name__}), and {name} takes features, one row of "
-            f"numbers per image: put CLIPFeatures before it, "
-            f"make_pipeline(CLIPFeatures(...), {name}(...))."
+            f"X holds images ({what}), and {name} takes features, one row of numbers per image: "
+            f"put CLIPFeatures before it, make_pipeline(CLIPFeatures(...), {name}(...))."
         )

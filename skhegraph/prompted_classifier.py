@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from skhegraph.support import Floats, Ints
 Templates: TypeAlias = str | Sequence[str] | Mapping[str, Any]
 ClassNames: TypeAlias = Sequence[str] | Mapping[Any, str] | None
 
-_ENCODED = (
+ENCODED = (
     " Meta-estimators that encode y (cross_val_predict, StackingClassifier, VotingClassifier, "
     "BaggingClassifier, CalibratedClassifierCV, ...) hand on the integers 0 to n_classes - 1 in "
     "place of your labels: class_names then needs exactly one name per class, a list in the order "
@@ -51,6 +52,9 @@ class PromptedClassifier(FeatureClassifier):
         "negative_templates": "no_validation",
         "device": "no_validation",
     }
+
+    #: Whether negative prompts are encoded.
+    _uses_negatives = True
 
     def __init__(
         self,
@@ -104,7 +108,7 @@ class PromptedClassifier(FeatureClassifier):
                 "features that no CLIP made, set text_features='prototypes'."
             )
         P = text_nodes(backbone, names, self.templates)
-        N = text_nodes(backbone, names, negative, negative=True)
+        N = text_nodes(backbone, names, negative, negative=True) if self._uses_negatives else P
         return P, N, backbone.logit_scale
 
 
@@ -145,20 +149,27 @@ def _names_of_labels(labels: NDArray[Any]) -> list[str]:
             f"The labels ({labels[0]}, ...) are not strings, so they give no prompts: set "
             "class_names to a list of names in the order of the sorted labels or to a mapping "
             "from label to name (or text_features='prototypes' to use no text)."
-            + (_ENCODED if _are_encoded(labels) else "")
+            + (ENCODED if are_encoded(labels) else "")
         )
     return [str(label) for label in labels]
 
 
 def _names_of_mapping(labels: NDArray[Any], given: Mapping[Any, Any]) -> list[Any]:
-    missing = [str(label) for label in labels if label not in given]
+    missing = [label for label in labels if label not in given]
     if not missing:
         return [given[label] for label in labels]
-    if _are_encoded(labels) and len(given) == len(labels):
-        return [given[label] for label in sorted(given)]
+    as_text = [str(label) for label in labels]
+    if len(missing) == len(labels) and all(text in given for text in as_text):
+        return [given[text] for text in as_text]  # keys of JSON are strings
+    # A meta-estimator has encoded the labels: the keys, none of them a label now, in their order.
+    words = all(isinstance(key, str) and not key.lstrip("-").isdigit() for key in given)
+    numbers = all(isinstance(key, Integral) for key in given)
+    known = words or numbers
+    if are_encoded(labels) and known and len(given) == len(missing) == len(labels):
+        return [given[key] for key in sorted(given)]
     raise ValueError(
-        f"class_names has no name for {missing[:5]}: the mapping must name every label in y."
-        + (_ENCODED if _are_encoded(labels) else "")
+        f"class_names has no name for {[str(label) for label in missing[:5]]}: the mapping must "
+        "name every label in y." + (ENCODED if are_encoded(labels) else "")
     )
 
 
@@ -172,13 +183,13 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
     names = list(given) if isinstance(given, Iterable) else []
     if len(names) != len(labels):
         raise ValueError(
-            f"class_names={given!r} holds {len(names)} names for {len(labels)} classes: give one "
-            "per class, in the order of the sorted labels, or a mapping from label to name."
-            + (_ENCODED if _are_encoded(labels) else "")
+            f"class_names={_brief(given)} holds {len(names)} names for {len(labels)} classes: give "
+            "one per class, in the order of the sorted labels, or a mapping from label to name."
+            + (ENCODED if are_encoded(labels) else "")
             + (
                 " OneVsRestClassifier hides which class a binary problem is about; "
                 "the classifier is multiclass by itself."
-                if _are_encoded(labels) and len(labels) == 2
+                if are_encoded(labels) and len(labels) == 2
                 else ""
             )
         )
@@ -186,13 +197,21 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
     strings = all(isinstance(label, str) for label in labels)
     if strings and names != expected and sorted(map(str, names)) == expected:
         raise ValueError(
-            f"class_names={given!r} holds the labels themselves in another order than the sorted "
-            f"one ({', '.join(expected[:5])}, ...), which would give classes each other's names: "
-            "leave class_names None, or give a mapping from label to name."
+            f"class_names={_brief(given)} holds the labels themselves in another order than the "
+            f"sorted one ({', '.join(expected[:5])}, ...), which would give classes each other's "
+            "names: leave class_names None, or give a mapping from label to name."
         )
     return names
 
 
-def _are_encoded(labels: NDArray[Any]) -> bool:
+def _brief(given: Any) -> str:
+    """Show a list of names, the first five at most."""
+    if not isinstance(given, Iterable):
+        return repr(given)
+    names = [str(name) for name in given]
+    return f"[{', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}]"
+
+
+def are_encoded(labels: NDArray[Any]) -> bool:
     """Tell whether the labels are the integers 0 to n_classes - 1."""
     return labels.dtype.kind in "iu" and bool((labels == np.arange(len(labels))).all())

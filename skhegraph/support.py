@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,17 +44,17 @@ class Support:
         """Number of classes C."""
         return len(self.positive)
 
-    @property
+    @cached_property
     def shots(self) -> Floats:
         """Weighted number of rows of each class, shape (n_classes,)."""
         return np.bincount(self.y, weights=self.sample_weight).astype(np.float64)
 
-    @property
+    @cached_property
     def visual(self) -> Floats:
         """Visual nodes `V`: the weighted class means, shape (n_classes, n_features)."""
         return class_means(self.X, self.y, self.sample_weight)
 
-    @property
+    @cached_property
     def onehot(self) -> Floats:
         """Weighted one-hot labels `L`, shape (n_samples, n_classes)."""
         labels = np.zeros((len(self.y), self.n_classes))

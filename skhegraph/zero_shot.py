@@ -56,6 +56,8 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
     array(['cat'], dtype='<U3')
     """
 
+    _uses_negatives = False
+
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> ZeroShotCLIPClassifier:

@@ -31,7 +31,7 @@ TEXT = np.eye(3, 6)
 
 
 def hegraph(**params: Any) -> HeGraphClassifier:
-    return HeGraphClassifier(**{"text_features": TEXT, "max_iter": 1, "device": "cpu", **params})
+    return HeGraphClassifier(**{"text_features": TEXT, "n_steps": 1, "device": "cpu", **params})
 
 
 def adapter(**params: Any) -> HeGraphAdapterClassifier:
@@ -75,7 +75,7 @@ def test_zero_where_it_switches_off(make: Any, name: str, zero: bool) -> None:
 @pytest.mark.parametrize("value", [-1, 2.5, "3", [3]])
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(hegraph, "max_iter"), (hegraph, "top_k"), (adapter, "n_epochs"), (adapter, "batch_size")],
+    [(hegraph, "n_steps"), (hegraph, "top_k"), (adapter, "n_epochs"), (adapter, "batch_size")],
 )
 def test_bad_integer(make: Any, name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"The '{name}' parameter .* must be an int in"):
@@ -133,13 +133,29 @@ def test_unknown_text_source(value: str) -> None:
         (GOOD[0], "Expected 2D array"),
         (None, "Expected"),
         (3, "Expected"),
-        ((GOOD, WITH_NAN), "negative array of text_features contains NaN"),
-        ((np.full((3, 6), np.inf), GOOD), "positive array of text_features contains infinity"),
+        ({"ant": [1.0] * 6}, "Expected"),
+        (([[1, 2], [1]], GOOD), "positive array"),
+        ((GOOD, WITH_NAN), "negative array cannot be used (.|\\n)*NaN"),
+        ((np.full((3, 6), np.inf), GOOD), "positive array cannot be used (.|\\n)*infinity"),
         (("ant", "bee"), "Expected"),
         ([[1.0] * 6, [1.0] * 6, [1.0]], "inhomogeneous|positive array"),
         ((GOOD, GOOD, GOOD), "positive array|Found array with dim 3"),
     ],
-    ids=["rows", "pair rows", "width", "1-D", "None", "3", "nan", "inf", "words", "ragged", "3"],
+    ids=[
+        "rows",
+        "pair",
+        "width",
+        "1-D",
+        "None",
+        "3",
+        "dict",
+        "in",
+        "nan",
+        "inf",
+        "words",
+        "ragged",
+        "3",
+    ],
 )
 def test_bad_text_arrays(text: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"text_features: (.|\n)*({message})"):
@@ -225,8 +241,15 @@ def test_bad_unknown_label(label: Any, word: str) -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
     "images",
-    [["a.png"] * 12, np.array(["a.png"] * 12), np.array([["a.png"]] * 12, dtype=object)],
-    ids=["list", "array", "column"],
+    [
+        ["a.png"] * 12,
+        np.array(["a.png"] * 12),
+        np.array([["a.png"]] * 12, dtype=object),
+        np.zeros((12, 8, 8, 3)),
+        [np.zeros((8, 8))] * 12,
+        "a.png",
+    ],
+    ids=["list", "array", "column", "4-D", "arrays", "path"],
 )
 def test_forgotten_clip_features(estimator: Any, images: Any) -> None:
     message = rf"X holds images.*put CLIPFeatures before it, make_pipeline.*{estimator.__name__}"

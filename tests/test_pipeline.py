@@ -80,7 +80,7 @@ def test_grid_search_over_graph_parameters(
     paths, labels = files
     few = np.arange(len(paths)) % 16 < 4
     search = GridSearchCV(
-        make_hegraph_pipeline(TINY, random_state=0, max_iter=3),
+        make_hegraph_pipeline(TINY, random_state=0, n_steps=3),
         {"clf__visual_to_positive": [0.0, 0.24], "clf__positive_to_visual": [0.0, 1.0]},
         cv=StratifiedKFold(2),
         scoring=["neg_log_loss", "roc_auc_ovr"],
@@ -95,7 +95,7 @@ def test_grid_search_over_graph_parameters(
 
 def test_clone_cross_val_score_and_calibration(files: tuple[np.ndarray, np.ndarray]) -> None:
     paths, labels = files
-    pipe = clone(make_hegraph_pipeline(TINY, random_state=0, max_iter=3))
+    pipe = clone(make_hegraph_pipeline(TINY, random_state=0, n_steps=3))
     scores = cross_val_score(pipe, paths, labels, cv=2, error_score="raise")
     assert scores.min() > 0.4
     calibrated = CalibratedClassifierCV(pipe, cv=2).fit(paths, labels)
@@ -124,7 +124,7 @@ def test_broken_images_in_a_pipeline(files: tuple[np.ndarray, np.ndarray], tmp_p
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     with_broken, with_label = [*paths, str(broken)], [*labels, "zero"]
-    pipe = make_hegraph_pipeline(TINY, on_error="nan", random_state=0, max_iter=2)
+    pipe = make_hegraph_pipeline(TINY, on_error="nan", random_state=0, n_steps=2)
     with pytest.warns(UserWarning) as caught:
         pipe.fit(with_broken, with_label)
     assert sum("broken.png" in str(w.message) for w in caught) == 1

@@ -34,10 +34,11 @@ WIDE = np.random.default_rng(0).normal(size=(12, 128))
         ([0, 1, 2], {"cat": "C", "ant": "A", "bee": "B"}, ["A", "B", "C"]),  # encoded labels
         ([0, 1], {20: "b", 3: "a"}, ["a", "b"]),
         ([False, True], {False: "no", True: "yes"}, ["no", "yes"]),
+        (range(12), {str(i): f"n{i}" for i in range(12)}, [f"n{i}" for i in range(12)]),  # JSON
     ],
 )
 def test_names_follow_the_sorted_labels(labels: Any, given: Any, want: list[str]) -> None:
-    assert resolve_class_names(np.array(labels), given) == want
+    assert resolve_class_names(np.array(list(labels)), given) == want
 
 
 ENCODED = "Meta-estimators that encode y"
@@ -50,6 +51,8 @@ ENCODED = "Meta-estimators that encode y"
         ([0, 1, 2], None, rf"labels \(0, ...\) are not strings.*{ENCODED}"),
         (Y, {"ant": "ant", "cat": "cat"}, r"class_names has no name for \['bee'\]"),
         ([0, 1, 2], {"ant": "a", "bee": "b"}, rf"no name for \['0', '1', '2'\].*{ENCODED}"),
+        ([0, 1, 2], {1: "one", 2: "two", 3: "three"}, r"no name for \['0'\]"),  # off by one
+        ([0, 1], {"0": "a", 1: "b"}, r"no name for \['0'\]"),
         (Y, ["ant", "bee"], "holds 2 names for 3 classes"),
         (Y, ["ant", "bee", "cat", "dog"], "holds 4 names for 3 classes"),
         ([0, 1], ["ant", "bee", "cat"], rf"holds 3 names for 2 classes.*{ENCODED}.*OneVsRest"),
@@ -98,7 +101,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def named(names: Any) -> HeGraphClassifier:
-    return HeGraphClassifier(TINY, class_names=names, max_iter=2, random_state=0, device="cpu")
+    return HeGraphClassifier(TINY, class_names=names, n_steps=2, random_state=0, device="cpu")
 
 
 @pytest.mark.parametrize("names", [NAMES, AS_LIST], ids=["mapping", "list"])

@@ -87,7 +87,7 @@ def predict_section() -> None:
     """10,000 queries, 1,000 classes, support of 16,000."""
     X, y, text, negative = support(1000, 16)
     linear = LogisticRegression(max_iter=1).fit(X[::16], y[::16])
-    clf = hegraph(text, negative, max_iter=1).fit(X, y)
+    clf = hegraph(text, negative).fit(X, y)
     for dtype in (np.float32, np.float64):
         queries = X[:10_000].astype(dtype)
         weights = clf.coef_.T.astype(dtype)

@@ -19,7 +19,7 @@ HeGraphClassifier (ours)
 ------------------------
 
 1.  *Messages adapt the visual nodes* (:mod:`~skhegraph.hegraph.visual`). With the centred text
-    `T = P - mean(P)` and its similarities `K = T T'`,
+    `T = P - mean(P)` and its similarities `K`, in proportion to `T T'`,
 
         V = 1 m0' + rho T + E,    E ~ MN(0, (g K + v I) x Omega),    x_i = V_c(i) + noise:
 
@@ -31,8 +31,9 @@ HeGraphClassifier (ours)
 
         a tau cos(z, P)  -  b (z - V_c)' S^-1 (z - V_c) / 2
 
-    with the shrunk covariance `S` of images about their class. `a`, `b` and the shrinkage minimise
-    the log-loss of exact leave-one-out logits of the support rows, under log-normal priors: text
+    (and the log-probability of the class, from `class_weight`), with the shrunk covariance `S` of
+    images about their class. `a`, `b` and the shrinkage minimise
+    the log-loss of closed-form leave-one-out logits of the support rows, under log-normal priors: text
     may be nearly all (95 % zero-shot) or nearly nothing, and no validation set is needed.
 
 3.  *Residuals adapt the classes* (:mod:`~skhegraph.hegraph.residuals`) to what the two leave over:
@@ -42,7 +43,8 @@ HeGraphClassifier (ours)
 All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
 
 The learned network of the paper can adapt the positive nodes between steps 2 and 3; its path
-weights are parameters. On the real CLIP features at hand it earned nothing there, so they are 0.
+weights are parameters, 0 by default: examples/benchmarks/ablation.md has what it earns. Negative
+nodes act through it alone.
 
 HeGraphAdapterClassifier (as described)
 ---------------------------------------

@@ -56,8 +56,8 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         Path weight `a_vp` (Eq. 3-4).
     negative_to_positive : float, default=0.2
         Path weight `a_np` (Eq. 3-4) in training.
-    negative_to_positive_predict : float or None, default=0.1
-        `a_np` after training; None keeps `negative_to_positive`.
+    negative_to_positive_predict : float or None, default=None
+        `a_np` after training; None takes half of `negative_to_positive`, as described (0.1).
     visual_to_visual : float, default=0.5
         Path weight `g` of the cache shift (Eq. 5-6).
     top_k : int or None, default=None
@@ -150,7 +150,7 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         positive_to_positive: float = 0.06,
         visual_to_positive: float = 0.24,
         negative_to_positive: float = 0.2,
-        negative_to_positive_predict: float | None = 0.1,
+        negative_to_positive_predict: float | None = None,
         visual_to_visual: float = 0.5,
         top_k: int | None = None,
         sharpness: float = 1.0,
@@ -256,7 +256,8 @@ class HeGraphAdapterClassifier(PromptedClassifier):
             rng=rng,
             verbose=bool(self.verbose),
         )
-        P, N, shift = network.adapted(self.negative_to_positive_predict)
+        a_np = self.negative_to_positive_predict
+        P, N, shift = network.adapted(self.negative_to_positive / 2 if a_np is None else a_np)
         self.positive_nodes_ = unit_rows(P).astype(np.float32)
         self.negative_nodes_ = N.astype(np.float32)
         self.cache_keys_ = unit_rows(support.X + shift[support.y]).astype(np.float32)  # Eq. 6

@@ -28,8 +28,14 @@ from skhegraph.hegraph.fusion import (
 from skhegraph.hegraph.logits import text_logits
 from skhegraph.hegraph.residuals import fit_residuals
 from skhegraph.hegraph.visual import VisualModel
-from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, Support, unit_rows
+from skhegraph.prompted_classifier import (
+    ENCODED,
+    ClassNames,
+    PromptedClassifier,
+    Templates,
+    are_encoded,
+)
+from skhegraph.support import Floats, Support, effective_weights, unit_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -88,12 +94,11 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Strength of the messages between visual nodes whose texts are alike, in units of the
         variance of a class mean about its prediction; None estimates it. Needs text.
     positive_to_negative, visual_to_negative : float, default=0.0
-        Path weights `b_pn`, `b_vn` of the network into the negative nodes (Eq. 1-2), which act
-        through `negative_to_positive`. The described method has 0.5.
+        Path weights `b_pn`, `b_vn` of the network into the negative nodes (Eq. 1-2). Negative
+        nodes act through `negative_to_positive` alone. The described method has 0.5.
     positive_to_positive, visual_to_positive, negative_to_positive : float, default=0.0
         Path weights `a_pp`, `a_vp`, `a_np` of the network into the positive nodes (Eq. 3-4). The
-        described method has 0.06, 0.24 and 0.2. With all three 0 no network is trained, which was
-        no worse on any set looked at.
+        described method has 0.06, 0.24 and 0.2. With all three 0 no network is trained.
     top_k : int or None, default=None
         Keep the `top_k` strongest edges into each node of the network (sparse products); None
         keeps all.
@@ -105,7 +110,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Strength of the ridge on the residuals (and of the pull to zero-shot on the network), in
         units of one over the variance of the logits: a residual is expected to change them by
         1 / sqrt(penalty) of their spread.
-    max_iter : int, default=20
+    n_steps : int, default=20
         Training steps of the network.
     class_weight : {"balanced"}, dict or None, default="balanced"
         How much the classes count in the log-loss, and how likely they are before an image is
@@ -159,7 +164,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     logit_scale_ : float
         `tau` in use.
     n_iter_ : int
-        Steps of the convex problem of the residuals.
+        Steps of L-BFGS on the residuals.
     loss_curve_ : list of float
         Loss of the network before each step.
 
@@ -202,7 +207,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         "text_weight": [non_negative(), None],
         "visual_weight": [non_negative(), None],
         "penalty": [positive()],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_steps": [Interval(Integral, 0, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "unknown_label": [str, Integral, None],
         "random_state": ["random_state"],
@@ -229,7 +234,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         text_weight: float | None = None,
         visual_weight: float | None = None,
         penalty: float = 3.0,
-        max_iter: int = 20,
+        n_steps: int = 20,
         class_weight: str | dict[Any, float] | None = "balanced",
         unknown_label: str | int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -256,7 +261,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         self.text_weight = text_weight
         self.visual_weight = visual_weight
         self.penalty = penalty
-        self.max_iter = max_iter
+        self.n_steps = n_steps
         self.class_weight = class_weight
         self.unknown_label = unknown_label
         self.random_state = random_state
@@ -296,11 +301,12 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         has_text = not (isinstance(self.text_features, str) and self.text_features == "prototypes")
         self._warn_if_ignored(has_text)
         prior = class_prior(self.class_weight, self.classes_, support)
-        loss_weight = support.sample_weight * (prior / support.shots)[support.y]
-        loss_weight *= support.sample_weight.sum()
+        # Few rows of a class stand for few, however much the class counts: effective numbers.
+        counts = support.sample_weight * (prior / support.shots)[support.y]
+        loss_weight = effective_weights(counts)
         rng = check_random_state(self.random_state)
 
-        # 1. Messages adapt the visual nodes; leave-one-out logits weigh the two branches.
+        # Messages adapt the visual nodes; leave-one-out logits weigh the two branches.
         P, tau = support.positive, support.logit_scale
         model = VisualModel(
             support,
@@ -319,13 +325,13 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         held_out = b * discriminant.leave_one_out(np.arange(len(support.y)))
         visual += (held_out - visual) / shots_per_class(support)
 
-        # 2. The network adapts the text nodes, where it has paths.
+        # The network adapts the text nodes, where it has paths.
         rows = calibration_rows(support, rng)
         fused = support.X[rows] @ (coef + a * tau * P).T + intercept
         self.penalty_ = self.penalty / wrong_class_spread(fused, support.y[rows]) ** 2
         nodes, N, self.loss_curve_ = self._adapt_text(support, visual, loss_weight, a, rng)
 
-        # 3. Residuals adapt each class to what both branches leave over.
+        # Residuals adapt each class to what both branches leave over.
         text = text_logits(support.X, nodes, a * tau)
         D = fit_residuals(
             support.X,
@@ -356,6 +362,11 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         # Both branches are linear, and so is their sum: one matrix product predicts.
         self.coef_ = self.text_coef_ + self.visual_coef_
         self.intercept_ = self.text_intercept_ + self.visual_intercept_ + self.log_prior_
+        if not np.isfinite(self.coef_).all():
+            raise ValueError(
+                "The fitted coefficients are not finite: lower logit_scale, text_weight or "
+                "visual_weight."
+            )
         return self
 
     def _adapt_text(
@@ -368,7 +379,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     ) -> tuple[Floats, Floats, list[float]]:
         """Positive nodes (unit rows) and negative nodes after the network, and its losses."""
         into_positive = [getattr(self, name) for name in NETWORK_PATHS[2:]]
-        if not (any(into_positive) and self.max_iter and text_weight):
+        if not (any(into_positive) and self.n_steps and text_weight):
             return support.positive, support.negative, []
         from skhegraph.clip.model import resolve_device
         from skhegraph.hegraph.graph import build_graph
@@ -389,7 +400,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             loss_weight=loss_weight,
             # The ridge on D, for matrices that move all classes at once.
             penalty=self.penalty_ / (2 * shots_per_class(support)),
-            n_steps=self.max_iter,
+            n_steps=self.n_steps,
             rng=rng,
             device=resolve_device(self.device),
         )
@@ -398,19 +409,30 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     def _warn_if_ignored(self, has_text: bool) -> None:
         """Warn of parameters that were set and cannot act."""
         paths = [name for name in NETWORK_PATHS if getattr(self, name)]
-        ignored, why = [], ""
-        if not has_text:
-            set_names = ("positive_to_visual", "visual_to_visual", "text_weight", "logit_scale")
-            ignored = [name for name in set_names if getattr(self, name) is not None] + paths
-            why = "text_features='prototypes' has no text for them to act on"
-        elif self.top_k is not None and not set(paths) & set(NETWORK_PATHS[2:]):
-            ignored = [*paths, "top_k"]
-            why = "no path weight into the positive nodes is above 0, so no network is trained"
-        elif set(paths) & set(NETWORK_PATHS[:2]) and not self.negative_to_positive:
-            ignored = [name for name in paths if name in NETWORK_PATHS[:2]]
-            why = "negative_to_positive=0 leaves the negative nodes without effect"
-        if ignored:
-            warnings.warn(f"{', '.join(ignored)}: ignored, since {why}.", UserWarning, stacklevel=3)
+        into_negative = [name for name in paths if name.endswith("to_negative")]
+        into_positive = [name for name in paths if name.endswith("to_positive")]
+        graph = ["positive_to_visual", "visual_to_visual", "text_weight", "logit_scale"]
+        given = {name for name in [*graph, "top_k", "negative_templates"] if self._is_set(name)}
+        cases = [
+            (not has_text, [*graph, *paths, "top_k"], "text_features='prototypes' has no text"),
+            (not into_positive, ["top_k"], "no path weight into the positive nodes is above 0"),
+            (
+                not self.negative_to_positive,
+                [*into_negative, "negative_templates"],
+                "negative_to_positive=0 leaves the negative nodes without effect",
+            ),
+            (self.n_steps == 0, into_positive, "n_steps=0 trains no network"),
+            (self.text_weight == 0, [*into_positive, "logit_scale"], "text_weight=0"),
+        ]
+        for applies, names, why in cases:
+            ignored = [name for name in names if name in given or name in paths]
+            if applies and ignored:
+                message = f"{', '.join(ignored)}: ignored, since {why}."
+                warnings.warn(message, UserWarning, stacklevel=3)
+                return
+
+    def _is_set(self, name: str) -> bool:
+        return getattr(self, name) is not None
 
     def _check_unknown_label(self) -> None:
         """Refuse a label for unknowns that is a class or would change the type of the labels."""
@@ -419,14 +441,19 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             return
         if label in self.classes_:
             raise ValueError(f"unknown_label={label!r} is one of the classes: choose another.")
-        if isinstance(label, str) != isinstance(self.classes_[0], str):
+        if self.classes_.dtype.kind == "b" or (
+            isinstance(label, str) != isinstance(self.classes_[0], str)
+        ):
             raise ValueError(
                 f"unknown_label={label!r} ({type(label).__name__}) is not of the type of the "
                 f"labels ({type(self.classes_[0]).__name__}), so one array cannot hold both."
+                + (ENCODED if are_encoded(self.classes_) else "")
             )
 
     def branch_proba(self, X: ArrayLike) -> Bunch:
         """Probabilities of the text-based, the visual-based and the fused classifier.
+
+        Each includes the probability of the classes before an image is seen (`log_prior_`).
 
         Parameters
         ----------
@@ -442,8 +469,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         def each(Z: Floats) -> Floats:
             text = Z @ self.text_coef_.T + self.text_intercept_
             visual = Z @ self.visual_coef_.T + self.visual_intercept_
-            parts = (text, visual, self._logits(Z))
-            return np.stack([softmax(logits, axis=1) for logits in parts], axis=1)
+            parts = (text + self.log_prior_, visual + self.log_prior_, self._logits(Z))
+            return np.stack([softmax(part.astype(np.float64), axis=1) for part in parts], axis=1)
 
         proba = self._in_chunks(X, each)
         return Bunch(text=proba[:, 0], visual=proba[:, 1], fused=proba[:, 2])
@@ -480,6 +507,14 @@ def class_prior(
     """
     if class_weight == "balanced":
         return np.full(len(classes), 1 / len(classes))
+    if isinstance(class_weight, dict):
+        unknown = [label for label in class_weight if label not in classes]
+        missing = [str(label) for label in classes if label not in class_weight]
+        if unknown:
+            raise ValueError(
+                f"class_weight names {unknown[:5]}, which are no labels; missing: {missing[:5]}."
+                + (ENCODED if are_encoded(classes) else "")
+            )
     factors = compute_class_weight(class_weight, classes=classes, y=classes)
     if not (np.isfinite(factors).all() and (factors > 0).all()):
         raise ValueError(

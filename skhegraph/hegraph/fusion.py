@@ -2,7 +2,7 @@
 
 The fused logits are `a T + b G` with text logits `T` and visual logits `G`. Data sets differ widely
 in how much the text tells (zero-shot accuracy of 95 % or of chance level), so `a` and `b` maximise
-the posterior under the log-loss of leave-one-out logits, and so does the shrinkage of the
+a posterior under the log-loss of leave-one-out logits, and so does the shrinkage of the
 discriminant behind `G`.
 """
 
@@ -32,6 +32,8 @@ TEXT_SHARE = 0.65
 #: `q` and `f` in the prior median of `b`, `f sqrt(log C) k^q` over the wrong-class logit spread:
 #: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits.
 SHOTS_POWER, VISUAL_SHARE = 0.25, 0.6
+#: Least spread of logits: a branch below it tells nothing, and gets no weight for that.
+LEAST_SPREAD = 1e-6
 #: Standard deviation of log a and log b in the fusion.
 FUSION_WIDTH = 0.5
 
@@ -62,7 +64,7 @@ def wrong_class_spread(logits: Floats, y: Ints) -> float:
     if logits.shape[1] > 2:
         wrong[np.arange(len(y)), y] = False
     rest = logits[wrong].reshape(len(y), -1)
-    return max(float((rest - rest.mean(axis=1, keepdims=True)).std()), 1e-9)
+    return max(float((rest - rest.mean(axis=1, keepdims=True)).std()), LEAST_SPREAD)
 
 
 def fit_fusion_weights(
@@ -199,5 +201,8 @@ def calibration_rows(support: Support, rng: np.random.RandomState) -> Ints:
 
 
 def shots_per_class(support: Support) -> float:
-    """Harmonic mean of the shots: classes with few rows say how far the estimates can be sure."""
-    return float(1.0 / np.mean(1.0 / support.shots))
+    """Harmonic mean of the shots: classes with few rows say how far the estimates can be sure.
+
+    A class of rows of little weight still has one.
+    """
+    return float(1.0 / np.mean(1.0 / np.maximum(support.shots, 1.0)))

@@ -7,12 +7,19 @@ initial node features, computed once and never updated.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
-from torch_geometric.utils import dense_to_sparse, to_edge_index
+
+with (
+    warnings.catch_warnings()
+):  # torch_geometric compiles with what new versions of torch deprecate
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+    from torch_geometric.data import HeteroData
+    from torch_geometric.utils import dense_to_sparse, to_edge_index
 
 from skhegraph.support import Floats, unit_rows
 

@@ -10,10 +10,12 @@ edges between classes. `rho t_c` is the message from the text of a class to its 
 (positive -> visual), `g K` ties visual nodes whose texts are alike (visual -> visual), and `v` is
 the freedom of each class. `S` and `Omega` have unit trace; `Omega = S/2 + T'T / (2 tr T'T)`:
 classes differ where images of one class do, and where the texts do. The scalars maximise the
-marginal likelihood of the observed class means, so that no shot and no weight is chosen by hand.
+marginal likelihood of the observed class means, under weak priors where few rows tell little.
 
 The posterior mean of `V` takes the place of the class means in a linear discriminant with the
 covariance `s S`. Every row's logits without that row have a closed form.
+
+Where the images have no visual signal at all (equal rows) variances are held at 1e-12.
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ import numpy as np
 from skhegraph.support import Floats, Ints, Support
 
 #: Prior of the noise: `s = NOISE_RATIO v` with the weight of `NOISE_ROWS` rows. It counts where
-#: classes have one row each, and scatter and freedom cannot be told apart.
+#: classes have one row each, and scatter and freedom cannot be told apart. The sets looked at have
+#: ratios of 2 to 9.
 NOISE_RATIO, NOISE_ROWS = 5.0, 2.0
 #: Candidates for `g / (v + s/k)`, and the strength of a log-normal prior about 1 (nats).
 MESSAGE_RATIOS = np.exp(np.arange(-6.0, 4.1, 0.25))
 MESSAGE_PRIOR = 0.05
-#: Least share of the variance of the class means about their prediction that is freedom.
+#: Least share of the variance of the class means about their prediction that is freedom: the
+#: scatter within classes may by chance explain all of it.
 LEAST_FREEDOM = 0.05
-TINY = 1e-300
+#: Least variance: rows have unit length, so below it a variance is rounding.
+LEAST_VARIANCE = 1e-12
 
 
 class Messages(NamedTuple):
@@ -75,7 +80,7 @@ def text_edges(text: Floats) -> Floats:
     """Similarities `K` of the centred text nodes, mean diagonal 1; the identity without text."""
     K = text @ text.T
     trace = np.trace(K)
-    return K * (len(K) / trace) if trace > TINY else np.eye(len(K))
+    return K * (len(K) / trace) if trace > LEAST_VARIANCE else np.eye(len(K))
 
 
 def estimate_messages(
@@ -103,11 +108,11 @@ def estimate_messages(
         Given `rho` and `r`; None estimates them.
     """
     means, shots = support.visual, support.shots
-    inverse_shots = float(np.mean(1 / shots))
+    inverse_shots = float(np.mean(1 / np.maximum(shots, 1)))
     df = max(float(shots.sum()) - len(shots), 0.0)
     squares = np.square(support.X - means[support.y]).sum(axis=1)
     within = float(support.sample_weight @ squares)
-    # Without the constant eigenvector (K 1 = 0), which belongs to m0.
+    # Without the constant eigenvector (K 1 = 0), which belongs to m0: it is moved to the front.
     values, vectors = np.linalg.eigh(edges - 1e3 / len(edges))
     values, vectors = np.maximum(values[1:], 0), vectors[:, 1:]
     mean_parts, text_parts = vectors.T @ means, vectors.T @ text
@@ -125,20 +130,24 @@ def estimate_messages(
         variance = ratio * values + 1
         rho = positive_to_visual
         if rho is None:
-            rho = max(float((mt / variance).sum() / max((tt / variance).sum(), TINY)), 0.0)
+            rho = max(
+                float((mt / variance).sum() / max((tt / variance).sum(), LEAST_VARIANCE)), 0.0
+            )
         left = np.maximum(mm - 2 * rho * mt + rho**2 * tt, 0) / variance
-        delta = max(float(left.mean()), TINY)
+        delta = max(float(left.mean()), LEAST_VARIANCE)
         return float(np.log(variance).mean() + np.log(delta)), rho, delta
 
     ratio = visual_to_visual
     if ratio is None:
-        searched = MESSAGE_RATIOS if len(values) > 1 and tt.sum() > TINY else np.zeros(1)
-        prior = MESSAGE_PRIOR * np.square(np.log(np.maximum(searched, TINY))) / len(values)
+        searched = MESSAGE_RATIOS if len(values) > 1 and tt.sum() > LEAST_VARIANCE else np.zeros(1)
+        prior = (
+            MESSAGE_PRIOR * np.square(np.log(np.maximum(searched, LEAST_VARIANCE))) / len(values)
+        )
         losses = [profile(float(r))[0] for r in searched] + prior
         ratio = float(searched[int(np.argmin(losses))])
     _, rho, delta = profile(ratio)
     expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)
-    noise = max((within + NOISE_ROWS * expected) / (df + NOISE_ROWS), TINY)
+    noise = max((within + NOISE_ROWS * expected) / (df + NOISE_ROWS), LEAST_VARIANCE)
     freedom = max(delta - noise * inverse_shots, LEAST_FREEDOM * delta)
     prior_cov = ratio * delta * edges + freedom * np.eye(len(edges))
     precision = np.linalg.inv(prior_cov + np.diag(noise / shots))
@@ -181,18 +190,15 @@ class VisualModel:
         # At few shots the scatter of the class means about their prediction tells about S too; it
         # counts with the share 1/k of a row, and not at all where there is no text to predict them.
         share = min(1.0, len(shots) / n_rows) if text is not None or df < 1e-9 else 0.0
-        precision = np.linalg.inv(prior + np.diag(noise / shots))
+        #: Inverse covariance of the class means about their prediction, and its weight in S.
+        self.precision = np.linalg.inv(prior + np.diag(noise / shots))
+        self.between = share * noise
         scatter = residual.T @ residual
-        scatter += share * noise * self.left_over.T @ (precision @ self.left_over)
+        scatter += self.between * self.left_over.T @ (self.precision @ self.left_over)
         self.df = df + share * len(shots)
-        # What a row is compared with in `scatter`, and its leverage there.
-        self.compared, self.leverage = means, 1 / shots
-        if share == 1.0:
-            self.compared = m0 + rho * self.text + prior @ (precision @ self.left_over)
-            self.leverage = np.diag(prior - prior @ precision @ prior) / noise
         values, self.axes = np.linalg.eigh(scatter)
         self.scatter = np.maximum(values, 0)
-        self.text_root = self.text / np.sqrt(max(np.square(self.text).sum(), TINY))
+        self.text_root = self.text / np.sqrt(max(np.square(self.text).sum(), LEAST_VARIANCE))
         self.has_text = text is not None
         # Modes of the classes: eigenvectors of their prior covariance, weighted by the shots.
         root = np.sqrt(shots)
@@ -216,17 +222,18 @@ class Discriminant:
         values = model.scatter + shrinkage * noise
         self.rows = model.df + shrinkage * model.n_features
         self.noise = values.sum() / self.rows  # total variance, tr(s S)
-        values = np.maximum(values / values.sum(), TINY)
+        values = np.maximum(values / values.sum(), LEAST_VARIANCE)
         S = (model.axes * values) @ model.axes.T
         #: Prior covariance of class means and residuals, unit trace.
         self.omega = (S + model.text_root.T @ model.text_root) / 2 if model.has_text else S
         # Coordinates in which S is the identity and Omega diagonal: F' S F = I.
         whiten = model.axes / np.sqrt(values)
         gamma: Floats = np.ones(model.n_features)
-        self.F = whiten
+        turn: Floats = np.eye(model.n_features)
         if model.has_text:
             gamma, turn = _text_axes(model.text_root @ whiten)
-            gamma, self.F = (1 + gamma) / 2, whiten @ turn
+            gamma = (1 + gamma) / 2
+        self.F, self.inverse_F = whiten @ turn, turn.T @ (np.sqrt(values)[:, None] * model.axes.T)
         gain = model.mode_values[:, None] * np.maximum(gamma, 0)
         gain = gain / (1 + gain)  # share of the data in the posterior, per mode and direction
         root = np.sqrt(model.shots)[:, None]
@@ -239,7 +246,7 @@ class Discriminant:
 
     def visual_nodes(self) -> Floats:
         """Adapted visual nodes `V'`, shape (n_classes, n_features)."""
-        return self.centre + self.nodes @ np.linalg.pinv(self.F)
+        return self.centre + self.nodes @ self.inverse_F
 
     def linear(self) -> Linear:
         """Logits `-(z - V'_c)' (s S)^-1 (z - V'_c) / 2`, without what all classes share."""
@@ -248,27 +255,46 @@ class Discriminant:
         return Linear(coef, -0.5 * quadratic - coef @ self.centre)
 
     def leave_one_out(self, rows: Ints) -> Floats:
-        """Logits of support rows, each by a model of the others (`m0` and scalars kept).
+        """Logits of support rows, each by a model that has not seen it, in closed form.
 
-        The own node moves by `-h / (1 - h) (z - V'_c)`, with the row's share `h`; the inverse
-        covariance by the Sherman-Morrison formula.
+        The row's own node moves by `-h / (1 - h) (z - V'_c)` with the row's share `h`, and the
+        scatter loses `w k / (k - w) d d'` within its class, with `d = x - m_c`, or, if the row is
+        the only one of its class, what the class adds between the classes; the inverse follows by
+        the Sherman-Morrison formula. What a row moves less is kept: scalars, `m0`, `Omega`, the
+        nodes of other classes, and the scatter between classes that have other rows. (To take that
+        part out as well does harm: `Omega` has seen the row, and then tells on it.)
         """
-        model, support = self.model, self.model.support
+        support = self.model.support
         X, y, weight = support.X[rows], support.y[rows], support.sample_weight[rows]
         each = np.arange(len(rows))
         Z = (X - self.centre) @ self.F
         share = weight[:, None] * self.own_share[y]
-        share = share / np.maximum(1 - share, 1e-3)
+        share = share / np.maximum(1 - share, 1e-6)
         own = self.nodes[y] - share * (Z - self.nodes[y])
-        # The scatter loses w d d' / (1 - w leverage).
-        d = (X - model.compared[y]) @ self.F
-        loss = weight / np.maximum(1 - weight * model.leverage[y], 1e-3) / (self.rows * self.noise)
+        d, loss = self._scatter_loss(X, y, weight)
         loss = loss / np.maximum(1 - loss * np.square(d).sum(axis=1), 1e-6)
         squared = np.square(self.nodes).sum(axis=1) - 2 * Z @ self.nodes.T
         squared[each, y] = (own * own - 2 * Z * own).sum(axis=1)
         along = (d * Z).sum(axis=1)[:, None] - d @ self.nodes.T
         along[each, y] = (d * (Z - own)).sum(axis=1)
         return -0.5 * (squared + loss[:, None] * np.square(along)) / self.noise
+
+    def _scatter_loss(self, X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Floats]:
+        """Directions `d` (n, D) and factors (n,) of `d d'` that the scatter loses without a row."""
+        model = self.model
+        k = model.shots[y]
+        left = k - weight
+        only = left < 1e-9 * k
+        # A class without rows adds nothing between classes: its deviation goes, and what others
+        # predict of it, `q q' / Q_cc` with the inverse covariance `Q` and `q = (Q L)_c`.
+        q = ((model.precision @ model.left_over) @ self.F)[y]
+        d = np.where(only[:, None], q, (X - model.means[y]) @ self.F)
+        factor = np.where(
+            only,
+            model.between / model.precision.diagonal()[y],
+            weight * k / np.where(only, 1, left),
+        )
+        return d, factor / (self.rows * self.noise)
 
 
 def _text_axes(A: Floats) -> tuple[Floats, Floats]:

@@ -112,7 +112,7 @@ def shrunk_precision(support: Support, means: Floats) -> Floats:
     if np.square(centred).sum() <= 1e-12 * len(centred):
         centred = support.X - weight @ support.X / n
     scatter = (centred * weight[:, None]).T @ centred
-    shrinkage = np.trace(scatter) / max(n - 1.0, 1e-6)
+    shrinkage = np.trace(scatter) / max(n - 1.0, 1.0)
     return width * np.linalg.pinv(scatter + shrinkage * np.eye(width), hermitian=True)
 
 
@@ -206,6 +206,8 @@ class ProKeRClassifier(FeatureClassifier):
         Labels.
     logit_scale_ : float
         `tau` in use.
+    beta_ : float
+        Sharpness in use.
     ridge_, temperature_ : float
         Penalty in use, and the factor that turns scores into logits.
     text_features_ : ndarray of shape (n_classes, n_features), float64

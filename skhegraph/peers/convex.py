@@ -342,7 +342,7 @@ class LPPlusPlusClassifier(LinearFeatureClassifier):
         F, T, onehot = support.X, support.positive, support.onehot
         weight = support.sample_weight[:, None]
         n, cosines = weight.sum(), F @ T.T
-        tiny = np.finfo(float).tiny
+        tiny = np.finfo(np.float64).tiny ** 0.5  # where the text says nothing its steps are 0
         w_step = 4.0 * n / max(np.linalg.norm(np.sqrt(weight) * F, ord=2) ** 2, tiny)
         alpha_step = n / (4.0 * max((weight * cosines**2).sum(axis=0).max(), tiny))
         own = (cosines * onehot).sum(axis=0) / onehot.sum(axis=0)

@@ -69,6 +69,8 @@ class TipAdapterClassifier(CacheClassifier):
         Unit text features `T`.
     keys_ : ndarray of shape (n_samples, n_features), float64
         Unit support features `F`.
+    alpha_, beta_ : float
+        `alpha` and `beta` in use.
     values_ : ndarray of shape (n_samples, n_classes), float64
         One-hot labels `L`, times the sample weights.
 
@@ -165,6 +167,8 @@ class TipAdapterFClassifier(CacheClassifier):
         Unit text features `T`.
     keys_ : ndarray of shape (n_samples, n_features), float64
         Trained keys `F`.
+    alpha_, beta_ : float
+        `alpha` and `beta` in use.
     values_ : ndarray of shape (n_samples, n_classes), float64
         One-hot labels `L`.
 

@@ -62,6 +62,8 @@ class CLIPAdapterClassifier(FeatureClassifier):
         Unit text features `T`.
     down_ : ndarray of shape (n_hidden, n_features), float64
         First layer `A`.
+    ratio_ : float
+        `ratio` in use.
     up_ : ndarray of shape (n_features, n_hidden), float64
         Second layer `B`.
 

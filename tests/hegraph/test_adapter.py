@@ -68,7 +68,7 @@ def test_without_training_the_nodes_are_those_of_one_pass() -> None:
     order = np.argsort(clf.cache_labels_, kind="stable")
     got = {tuple(np.round(key, 4)) for key in clf.cache_keys_[order].tolist()}
     assert got == {tuple(np.round(key, 4)) for key in unit_rows(X + shift[Y]).tolist()}
-    trained = adapter(n_epochs=0, negative_to_positive_predict=None).fit(X, Y)
+    trained = adapter(n_epochs=0, negative_to_positive_predict=0.2).fit(X, Y)
     P = start(PATHS).adapted()[0]
     np.testing.assert_allclose(trained.positive_nodes_, unit_rows(P), rtol=1e-5, atol=1e-7)
 

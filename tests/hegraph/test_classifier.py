@@ -53,7 +53,7 @@ PAIR = (3 * (TEXT[0] + np.eye(C, D)), TEXT[1] - np.eye(C, D))
 
 def hegraph(**params: Any) -> HeGraphClassifier:
     return HeGraphClassifier(
-        **{"text_features": PAIR, "random_state": 0, "max_iter": 5, "device": "cpu", **params}
+        **{"text_features": PAIR, "random_state": 0, "n_steps": 5, "device": "cpu", **params}
     )
 
 
@@ -112,8 +112,8 @@ def test_prediction_by_hand(params: dict[str, float], class_weight: str | None) 
     np.testing.assert_allclose(clf.log_prior_, np.log(prior))
     fused = softmax(text + visual + np.log(prior), axis=1)
     branches = clf.branch_proba(QUERIES)
-    np.testing.assert_allclose(branches.text, softmax(text, axis=1))
-    np.testing.assert_allclose(branches.visual, softmax(visual, axis=1))
+    np.testing.assert_allclose(branches.text, softmax(text + np.log(prior), axis=1))
+    np.testing.assert_allclose(branches.visual, softmax(visual + np.log(prior), axis=1))
     np.testing.assert_allclose(branches.fused, fused)
     np.testing.assert_array_equal(clf.predict_proba(QUERIES), branches.fused)
     np.testing.assert_allclose(np.exp(clf.predict_log_proba(QUERIES)), fused)
@@ -160,13 +160,13 @@ def test_residuals_lower_the_loss_and_say_so() -> None:
 
 
 def test_network_adapts_the_text_where_it_has_paths() -> None:
-    off, on = hegraph().fit(X, Y), hegraph(**NETWORK, max_iter=12).fit(X, Y)
+    off, on = hegraph().fit(X, Y), hegraph(**NETWORK, n_steps=12).fit(X, Y)
     assert off.loss_curve_ == []
     np.testing.assert_allclose(off.positive_nodes_, unit_rows(PAIR[0]), rtol=1e-6)
     assert len(on.loss_curve_) == 12
     assert on.loss_curve_[-1] < on.loss_curve_[0]
     assert np.abs(on.positive_nodes_ - off.positive_nodes_).max() > 1e-4
-    idle = hegraph(**NETWORK, max_iter=0).fit(X, Y)
+    idle = hegraph(**NETWORK, n_steps=0).fit(X, Y)
     np.testing.assert_array_equal(idle.predict_proba(QUERIES), off.predict_proba(QUERIES))
 
 
@@ -189,6 +189,15 @@ def test_messages_move_the_visual_nodes_to_the_text() -> None:
         ({"text_features": "prototypes", "text_weight": 1.0}, "text_weight: ignored, since text_f"),
         ({"text_features": "prototypes", "visual_to_positive": 0.1}, "visual_to_positive: ignored"),
         ({"top_k": 2}, "top_k: ignored, since no path weight"),
+        ({"visual_to_positive": 0.1, "n_steps": 0}, "visual_to_positive: ignored, since n_steps"),
+        (
+            {"visual_to_positive": 0.1, "text_weight": 0},
+            "visual_to_positive: ignored, since text",
+        ),
+        (
+            {"negative_templates": "no {}"},
+            "negative_templates: ignored, since neg",
+        ),
         (
             {"positive_to_negative": 0.5},
             "positive_to_negative: ignored, since negative_to_positive",
@@ -198,6 +207,27 @@ def test_messages_move_the_visual_nodes_to_the_text() -> None:
 def test_no_parameter_is_ignored_in_silence(params: dict[str, Any], ignored: str) -> None:
     with pytest.warns(UserWarning, match=ignored):
         hegraph(**params).fit(X, Y)
+
+
+def test_images_that_equal_their_text_and_images_without_a_signal() -> None:
+    P = unit_rows(np.random.RandomState(0).randn(2, 8))
+    same = HeGraphClassifier(text_features=P).fit(np.vstack([P, P]), [0, 1, 0, 1])
+    assert same.predict(P).tolist() == [0, 1]
+    text = unit_rows(np.random.RandomState(1).randn(4, 16))
+    blank = HeGraphClassifier(text_features=text).fit(np.ones((4, 16)), range(4))
+    assert blank.predict(text).tolist() == [0, 1, 2, 3]  # the text still tells
+    near = 1 + 1e-9 * np.random.RandomState(2).randn(4, 16)
+    noise = HeGraphClassifier(text_features=text).fit(near, range(4))
+    single = noise.predict_proba(text.astype(np.float32))
+    np.testing.assert_allclose(single, noise.predict_proba(text), atol=1e-3)
+
+
+def test_a_class_of_light_rows_costs_the_others_nothing() -> None:
+    rows, y = make_data([6] * C, seed=4)
+    weight = np.where(y == 0, 1e-6, 1.0)
+    clf = hegraph(text_features="prototypes").fit(rows, y, sample_weight=weight)
+    others = TRUTH != 0
+    assert clf.score(QUERIES[others], TRUTH[others]) > 0.75
 
 
 @pytest.mark.filterwarnings("error")

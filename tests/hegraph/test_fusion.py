@@ -9,6 +9,7 @@ import pytest
 from scipy.special import log_softmax
 
 from skhegraph.hegraph.fusion import (
+    LEAST_SPREAD,
     LOGITS_FOR_FUSION,
     SHOTS_POWER,
     VISUAL_SHARE,
@@ -93,7 +94,7 @@ def test_wrong_class_spread_ignores_the_right_logit_and_offsets() -> None:
 def test_wrong_class_spread_of_two_classes_is_that_of_the_row() -> None:
     logits = np.array([[1.0, 3.0], [10.0, 4.0]])  # deviations 1, 1, 3, 3
     assert wrong_class_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(20 / 4))
-    assert 0 < wrong_class_spread(np.zeros((3, 3)), np.arange(3)) < 1e-6
+    assert wrong_class_spread(np.zeros((3, 3)), np.arange(3)) == LEAST_SPREAD
 
 
 def make_support(shots: list[int], noise: float = 0.5) -> tuple[Support, np.ndarray]:

@@ -111,37 +111,60 @@ def test_nodes_and_logits_equal_explicit_algebra(
     np.testing.assert_allclose(centre(got), centre(want), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("with_text", [True, False])
 @pytest.mark.parametrize("weights", ["equal", "unequal"])
-def test_leave_one_out_equals_a_refit_without_the_row(weights: str) -> None:
-    """Exact where classes do not exchange messages; scalars, `m0` and row counts are kept."""
-    support, _ = make_support([3, 4, 3, 5])
+def test_leave_one_out_is_the_documented_removal(weights: str, with_text: bool) -> None:
+    """Own node by the full system without the row, covariance without its part within the class."""
+    support, text = make_support([3, 4, 3, 5])
     if weights == "unequal":
         weight = np.random.default_rng(1).uniform(0.5, 1.5, len(support.y))
         support = Support(support.X, support.y, weight, support.positive, support.negative, 1.0)
-    model = VisualModel(support, None)
+    model = VisualModel(support, text if with_text else None)
     shrinkage = 0.5
     discriminant = model.at(shrinkage)
-    rows = np.array([0, 5, 14])
-    got = discriminant.leave_one_out(rows)
-    noise, m0 = model.messages.noise, model.messages.centre
-    freedom = model.messages.freedom
-    S = discriminant.omega  # unit trace; the prior and the noise have the same shape here
-    for logits, i in zip(got, rows, strict=True):
+    messages = model.messages
+    predicted = messages.centre + messages.positive_to_visual * model.text
+    R = np.sqrt(support.sample_weight)[:, None] * (support.X - support.visual[support.y])
+    S = np.linalg.inv(discriminant.F @ discriminant.F.T)  # unit trace
+    for i in (0, 5, 14):
         kept = np.arange(len(support.y)) != i
         X, y, w = support.X[kept], support.y[kept], support.sample_weight[kept]
-        k = np.bincount(y, weights=w)
-        means = np.stack([np.average(X[y == c], axis=0, weights=w[y == c]) for c in range(C)])
-        V = m0 + (means - m0) * (freedom / (freedom + noise / k))[:, None]
-        R = np.sqrt(w)[:, None] * (X - means[y])
-        covariance = (R.T @ R + shrinkage * noise * np.eye(D)) / discriminant.rows
-        # The other means do not move with the row's class covariance shape; S is kept for them.
-        assert np.trace(S) == pytest.approx(1)
+        k, c = np.bincount(y, weights=w), support.y[i]
+        means = np.stack([np.average(X[y == j], axis=0, weights=w[y == j]) for j in range(C)])
+        prior = np.kron(messages.prior, discriminant.omega)
+        noise = np.kron(np.diag(messages.noise / k), S)
+        gain = prior @ np.linalg.inv(prior + noise)
+        own = predicted + (gain @ (means - predicted).ravel()).reshape(means.shape)
+        V = discriminant.visual_nodes()
+        V[c] = own[c]
+        removed = R.T @ R
+        rest = np.sqrt(w)[:, None] * (X - means[y])
+        covariance = discriminant.noise * S - (removed - rest.T @ rest) / discriminant.rows
         inverse = np.linalg.inv(covariance)
-        z = support.X[i]
-        want = np.array([-(z - v) @ inverse @ (z - v) / 2 for v in V])
-        whole = -(z - m0) @ inverse @ (z - m0) / 2  # what all classes share
-        got_row = logits - logits.mean()
-        np.testing.assert_allclose(got_row, (want - whole) - (want - whole).mean(), rtol=1e-6)
+        want = np.array([-(support.X[i] - v) @ inverse @ (support.X[i] - v) / 2 for v in V])
+        got = discriminant.leave_one_out(np.array([i]))[0]
+        np.testing.assert_allclose(got - got.mean(), want - want.mean(), rtol=1e-6, atol=1e-8)
+
+
+def test_leave_one_out_at_one_shot_leaves_what_the_others_say() -> None:
+    support, text = make_support([1, 1, 1, 1, 1])
+    model = VisualModel(support, text)
+    discriminant = model.at(1.0)
+    messages, keep = model.messages, np.array([0, 1, 3, 4])
+    predicted = messages.centre + messages.positive_to_visual * model.text
+    L = (support.X - predicted)[keep]
+    precision = np.linalg.inv(messages.prior[np.ix_(keep, keep)] + messages.noise * np.eye(4))
+    scatter = messages.noise * (L.T @ precision @ L)  # what class 2 adds between classes is gone
+    inverse = np.linalg.inv((scatter + messages.noise * np.eye(D)) / discriminant.rows)
+    V = discriminant.visual_nodes()
+    cross = np.kron(messages.prior[2:3, keep], discriminant.omega)
+    S = np.linalg.inv(discriminant.F @ discriminant.F.T)
+    inner = np.kron(messages.prior[np.ix_(keep, keep)], discriminant.omega)
+    inner += np.kron(messages.noise * np.eye(4), S)
+    V[2] = predicted[2] + cross @ np.linalg.solve(inner, L.ravel())
+    want = np.array([-(support.X[2] - v) @ inverse @ (support.X[2] - v) / 2 for v in V])
+    got = discriminant.leave_one_out(np.array([2]))[0]
+    np.testing.assert_allclose(got - got.mean(), want - want.mean(), rtol=1e-5, atol=1e-7)
 
 
 def test_a_text_that_predicts_the_images_moves_the_nodes_to_it() -> None:

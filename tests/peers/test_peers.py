@@ -48,6 +48,14 @@ def test_training_lowers_the_loss_and_is_deterministic(problem, hand, cls):
     assert_allclose(clone(clf).fit(X, y).decision_function(Z), got, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("cls", ALL)
+def test_text_that_says_nothing_gives_probabilities(problem, hand, cls):
+    X, y, text, Z = problem
+    few = FEW if cls in TRAINED else {}
+    proba = cls(text_features=np.zeros_like(text), **few).fit(X, y).predict_proba(Z)
+    assert_allclose(proba.sum(axis=1), 1.0)
+
+
 def test_training_leaves_torchs_random_state_alone(problem, hand):
     before = torch.random.get_rng_state()
     hand.fitted(B.GraphAdapterClassifier, problem, n_epochs=2)
