@@ -141,21 +141,7 @@ def test_unknown_text_source(value: str) -> None:
         ([[1.0] * 6, [1.0] * 6, [1.0]], "inhomogeneous|positive array"),
         ((GOOD, GOOD, GOOD), "positive array|Found array with dim 3"),
     ],
-    ids=[
-        "rows",
-        "pair",
-        "width",
-        "1-D",
-        "None",
-        "3",
-        "dict",
-        "in",
-        "nan",
-        "inf",
-        "words",
-        "ragged",
-        "3",
-    ],
+    ids=str,
 )
 def test_bad_text_arrays(text: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"text_features: (.|\n)*({message})"):

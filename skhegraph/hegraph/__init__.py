@@ -32,9 +32,9 @@ HeGraphClassifier (ours)
         a tau cos(z, P)  -  b (z - V_c)' S^-1 (z - V_c) / 2
 
     (and the log-probability of the class, from `class_weight`), with the shrunk covariance `S` of
-    images about their class. `a`, `b` and the shrinkage minimise
-    the log-loss of closed-form leave-one-out logits of the support rows, under log-normal priors: text
-    may be nearly all (95 % zero-shot) or nearly nothing, and no validation set is needed.
+    images about their class. `a`, `b` and the shrinkage minimise the log-loss of leave-one-out
+    logits of the support rows, which have a closed form, under log-normal priors: text may be
+    nearly all (95 % zero-shot) or nearly nothing, and no validation set is needed.
 
 3.  *Residuals adapt the classes* (:mod:`~skhegraph.hegraph.residuals`) to what the two leave over:
     `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2`, a convex problem, in coordinates in which
