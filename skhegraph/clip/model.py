@@ -6,36 +6,28 @@ that only needs features or a fitted classifier pays for the models.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skhegraph.clip.bundled import BUNDLED, LITE, TINY, Bundled
 from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, weights_in
 from skhegraph.clip.fingerprint import fingerprint
+from skhegraph.clip.folding import fold_batch_norms
 from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-__all__ = ["TINY", "Backbone", "load_backbone", "resolve_device"]
-
-TINY = "skhegraph-tiny"
-"""Name of the bundled CLIP.
-
-A ResNet image tower for 64-pixel images and a two-layer text tower with a context of 16 tokens
-(about a dozen words), embedding width 128, 2.3 million parameters, 4.7 MB. Trained from scratch
-on CIFAR-100, Tiny-ImageNet and a tenth of CIFAR-10: good for trying the package, for tests and
-for examples that run offline; not for production. Its training data are for research use.
-"""
+__all__ = ["LITE", "TINY", "Backbone", "load_backbone", "resolve_device"]
 
 _TEXT_BATCH = 256
 
@@ -62,10 +54,13 @@ class Backbone:
         Tag or file of the weights, None where the name says it all.
     device : str
         Where the model runs, as given by :func:`resolve_device`.
+    least_side : int, default=None
+        JPEG files may be decoded at a half, a quarter or an eighth of their size as long as
+        no side gets shorter than this. None decodes them as they are.
 
     Attributes
     ----------
-    model_name, pretrained, device
+    model_name, pretrained, device, least_side
         As given.
     n_features : int
         Width D of the image and text features.
@@ -93,10 +88,12 @@ class Backbone:
         model_name: str,
         pretrained: str | None,
         device: str,
+        least_side: int | None = None,
     ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.device = device
+        self.least_side = least_side
         self.preprocess = preprocess
         self._model = model.to(device).eval()
         self._tokenizer = tokenizer
@@ -116,8 +113,9 @@ class Backbone:
         """Digest of what image features depend on, besides the image."""
         if self._fingerprint is None:
             precision = "full" if self.device == "cpu" else "half"
+            draft = "" if self.least_side is None else f" least side {self.least_side}"
             self._fingerprint = fingerprint(
-                self._model.visual, preprocess=repr(self.preprocess), precision=precision
+                self._model.visual, preprocess=f"{self.preprocess!r}{draft}", precision=precision
             )
         return self._fingerprint
 
@@ -172,7 +170,8 @@ class Backbone:
 
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack(images)).to(self.device)
-            batch = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+            # The channels stay last in memory, which convolutions are fastest with.
+            batch = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
             mean = torch.tensor(self._mean, device=self.device).view(-1, 1, 1)
             std = torch.tensor(self._std, device=self.device).view(-1, 1, 1)
             return self._unit_rows(self._model.encode_image, batch.sub_(mean).div_(std))
@@ -242,8 +241,10 @@ def load_backbone(model_name: str, pretrained: str | None = None, device: str = 
     ----------
     model_name : str
         An open_clip model name such as ``"ViT-B-32"``, ``"hf-hub:org/repository"``,
-        ``"local-dir:/path"`` (a folder with ``open_clip_config.json`` and weights), or
-        ``"skhegraph-tiny"``, the bundled model (see :data:`TINY`).
+        ``"local-dir:/path"`` (a folder with ``open_clip_config.json`` and weights), or a bundled
+        one: ``"skhegraph-lite"``, for trying, teaching, and offline and edge work on
+        photographs (see :data:`skhegraph.clip.bundled.LITE`), or ``"skhegraph-tiny"``, a test
+        double.
     pretrained : str, path or None, default=None
         A tag that open_clip knows for the model, or a local checkpoint file. Only a named
         open_clip model uses it: the other three kinds of name bring their weights along, and
@@ -264,9 +265,11 @@ def load_backbone(model_name: str, pretrained: str | None = None, device: str = 
     ------
     ValueError
         If the model, tag or device is unknown, or no weights are named.
+    ImportError
+        If ``"skhegraph-lite"`` is asked for without the extra ``lite``.
     OSError
-        If the weights cannot be read or fetched; where there is no network this takes seconds,
-        and the message gives the ways to go on.
+        If the weights are damaged or cannot be read or fetched; where there is no network this
+        takes seconds, and the message gives the ways to go on.
 
     Examples
     --------
@@ -278,14 +281,19 @@ def load_backbone(model_name: str, pretrained: str | None = None, device: str = 
     if not isinstance(model_name, str) or not model_name:
         raise ValueError(f"model_name must be a non-empty str, got {model_name!r}.")
     device = resolve_device(device)
-    own_weights = model_name == TINY or model_name.startswith(("hf-hub:", "local-dir:"))
+    bundled = BUNDLED.get(model_name)
+    own_weights = bundled is not None or model_name.startswith(("hf-hub:", "local-dir:"))
     weights = None if own_weights or not pretrained else os.fspath(pretrained)
     key = (model_name, weights, device)
     with _lock:
         if key not in _backbones:
-            parts = _build_tiny() if model_name == TINY else _build(find_checkpoint(*key[:2]))
+            parts = _build_bundled(bundled) if bundled else _build(find_checkpoint(*key[:2]))
             _backbones[key] = Backbone(
-                *parts, model_name=model_name, pretrained=weights, device=device
+                *parts,
+                model_name=model_name,
+                pretrained=weights,
+                device=device,
+                least_side=bundled.least_side if bundled else None,
             )
         return _backbones[key]
 
@@ -337,20 +345,20 @@ def resolve_device(device: str) -> str:
     return kind
 
 
-def _build_tiny() -> tuple[Any, Any, Any]:
-    """Make the bundled model from open_clip's own classes, leaving its registry alone."""
+def _build_bundled(bundled: Bundled) -> tuple[Any, Any, Any]:
+    """Make a bundled model from open_clip's own classes, leaving its registry alone."""
     import open_clip
+    import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
-    from safetensors.torch import load
 
-    assets = files("skhegraph.clip") / "assets"
-    config = json.loads((assets / "tinyclip.json").read_text(encoding="utf-8"))
+    config = bundled.read_config()
     model = open_clip.CLIP(**config)
-    model.load_state_dict(load((assets / "tinyclip.safetensors").read_bytes()))
-    preprocess = image_transform_v2(
-        PreprocessCfg(size=config["vision_cfg"]["image_size"]), is_train=False
-    )
-    with as_file(assets / "bpe_tiny.txt.gz") as merges:
+    model.load_state_dict(bundled.read_weights(model))
+    if "timm_model_name" in config["vision_cfg"]:
+        fold_batch_norms(model.eval().visual.trunk)
+        model.visual.to(memory_format=torch.channels_last)
+    preprocess = image_transform_v2(PreprocessCfg(**bundled.preprocess), is_train=False)
+    with as_file(bundled.asset(bundled.merges)) as merges:
         tokenizer = open_clip.SimpleTokenizer(
             str(merges), context_length=config["text_cfg"]["context_length"]
         )
