@@ -105,8 +105,8 @@ def decode_image(source: Any, least_side: int | None = None) -> Image.Image:
         4 channels; uint8, uint16 (full range), bool, or float in [0, 1]. An open file is read
         from its current position, which is restored.
     least_side : int, default=None
-        Decode a JPEG file at a half, a quarter or an eighth of its size, which is faster, as
-        long as no side gets shorter than this. None decodes it as it is.
+        Decode a JPEG file at half its size, which is faster, if no side gets shorter than this.
+        None decodes it as it is.
 
     Returns
     -------
@@ -209,7 +209,8 @@ def _decode(source: Any, least_side: int | None) -> Image.Image:
     if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
         with _open(source) as image:
             if least_side is not None:
-                image.draft(None, (least_side, least_side))  # does nothing but on a JPEG
+                width, height = (max(least_side, side // 2) for side in image.size)
+                image.draft(None, (width, height))  # does nothing but on a JPEG
             return _to_rgb(ImageOps.exif_transpose(image))
     if _is_pil(source):
         return _to_rgb(ImageOps.exif_transpose(source))

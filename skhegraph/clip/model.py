@@ -55,8 +55,8 @@ class Backbone:
     device : str
         Where the model runs, as given by :func:`resolve_device`.
     least_side : int, default=None
-        JPEG files may be decoded at a half, a quarter or an eighth of their size as long as
-        no side gets shorter than this. None decodes them as they are.
+        JPEG files are to be decoded at half their size if no side gets shorter than this. None
+        decodes them as they are.
 
     Attributes
     ----------

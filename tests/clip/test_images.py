@@ -312,3 +312,32 @@ def test_describe_source(tmp_path, rgb):
         assert describe_source(file) == str(path)
     assert describe_source(rgb) == "<ndarray of shape (5, 7, 3)>"
     assert describe_source(None) == "<NoneType>"
+
+
+def jpeg(width, height):
+    noise = np.random.default_rng(0).integers(
+        0, 256, (height // 50, width // 50, 3), dtype=np.uint8
+    )
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((width, height)).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((800, 1000), (400, 500)), ((4000, 1600), (2000, 800)), ((798, 1000), (798, 1000))],
+)
+def test_large_jpeg_files_are_decoded_at_half_their_size(size, expected):
+    data = jpeg(*size)
+    draft, whole = decode_image(data, least_side=400), decode_image(data)
+    assert draft.size == expected and whole.size == size
+    small = (100, 100)
+    difference = np.asarray(draft.resize(small), float) - np.asarray(whole.resize(small), float)
+    assert np.abs(difference).mean() < 2
+
+
+def test_only_jpeg_files_are_decoded_at_half_their_size():
+    assert decode_image(np.zeros((900, 900)), least_side=10).size == (900, 900)
+    file = io.BytesIO()
+    Image.new("RGB", (900, 900)).save(file, "PNG")
+    assert decode_image(file.getvalue(), least_side=10).size == (900, 900)
