@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
-from sklearn.exceptions import ConvergenceWarning
+from scipy.special import softmax
 from sklearn.utils._param_validation import Interval
 
 from skhegraph.feature_classifier import (
@@ -22,7 +18,8 @@ from skhegraph.feature_classifier import (
     positive,
 )
 from skhegraph.peers.closed_form import shrunk_discriminant
-from skhegraph.support import Floats, Support, unit_rows
+from skhegraph.peers.smooth_loss import cross_entropy, minimise
+from skhegraph.support import Floats, unit_rows
 
 
 class TextStartedLogisticRegression(LinearFeatureClassifier):
@@ -466,38 +463,3 @@ class MAPLogisticRegression(LinearFeatureClassifier):
         )
         self.coef_, self.intercept_ = start + D, intercept
         return self
-
-
-def cross_entropy(logits: Floats, support: Support) -> tuple[float, Floats]:
-    """Weighted mean cross-entropy and its gradient in the logits, shape (n, C)."""
-    weight = support.sample_weight / support.sample_weight.sum()
-    log_proba = log_softmax(logits, axis=1)
-    rows = np.arange(len(support.y))
-    gradient = np.exp(log_proba)
-    gradient[rows, support.y] -= 1.0
-    return float(-weight @ log_proba[rows, support.y]), gradient * weight[:, None]
-
-
-def minimise(
-    objective: Callable[[Floats], tuple[float, Floats]],
-    start: Floats,
-    *,
-    max_iter: int,
-    tol: float,
-    name: str,
-) -> tuple[Floats, int]:
-    """Minimise a smooth function of a matrix by L-BFGS; return the minimum and the steps taken."""
-
-    def flat(values: Floats) -> tuple[float, Floats]:
-        loss, gradient = objective(values.reshape(start.shape))
-        return loss, gradient.ravel()
-
-    options = {"maxiter": int(max_iter), "gtol": tol, "ftol": 64 * np.finfo(float).eps}
-    result = minimize(flat, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    if result.status == 1:
-        warnings.warn(
-            f"{name} did not converge in max_iter={max_iter} steps: raise max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    return result.x.reshape(start.shape), max(1, int(result.nit))
