@@ -10,15 +10,15 @@ from scipy.special import log_softmax
 
 from skhegraph.feature_classifier import (
     FeatureClassifier,
-    LinearFeatureClassifier,
     TextFeatures,
     non_negative,
     positive,
 )
+from skhegraph.peers.peer import LinearPeer
 from skhegraph.support import Floats, Support, unit_rows
 
 
-class GDAClassifier(LinearFeatureClassifier):
+class GDAClassifier(LinearPeer):
     """Zero-shot logits plus Gaussian discriminant analysis with a shared, shrunk covariance.
 
     Wang et al., "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation" (ICLR 2024),
@@ -76,32 +76,12 @@ class GDAClassifier(LinearFeatureClassifier):
         super().__init__(text_features=text_features, logit_scale=logit_scale)
         self.alpha = alpha
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> GDAClassifier:
-        """Estimate means and precision and add the discriminant to the text weights.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        GDAClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         means = support.visual
         weights = means @ shrunk_precision(support, means)
         offsets = -np.log(len(means)) - 0.5 * np.einsum("cd,cd->c", weights, means)
         self.coef_ = support.logit_scale * support.positive + self.alpha * weights
         self.intercept_ = self.alpha * offsets
-        return self
 
 
 def shrunk_precision(support: Support, means: Floats) -> Floats:
@@ -116,7 +96,7 @@ def shrunk_precision(support: Support, means: Floats) -> Floats:
     return width * np.linalg.pinv(scatter + shrinkage * np.eye(width), hermitian=True)
 
 
-class SSTextClassifier(LinearFeatureClassifier):
+class SSTextClassifier(LinearPeer):
     """Text prototypes moved by the support in one step, without a hyper-parameter.
 
     Silva-Rodriguez et al., "Few-Shot, Now for Real: Medical VLMs Adaptation without Balanced Sets
@@ -152,32 +132,12 @@ class SSTextClassifier(LinearFeatureClassifier):
     array(['cat'], dtype='<U3')
     """
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> SSTextClassifier:
-        """Move the text prototypes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        SSTextClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         tau, shots = support.logit_scale, support.shots
         share = tau * shots / shots.sum()  # tau / (N lambda_c)
         moved = support.positive + (share * shots)[:, None] * support.visual
         self.coef_ = tau * unit_rows(moved)
         self.intercept_ = np.zeros(support.n_classes)
-        return self
 
 
 class ProKeRClassifier(FeatureClassifier):

@@ -6,23 +6,22 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils._param_validation import Interval
 
 from skhegraph.feature_classifier import (
     FeatureClassifier,
-    LinearFeatureClassifier,
     TextFeatures,
     non_negative,
     positive,
 )
 from skhegraph.peers.closed_form import shrunk_discriminant
+from skhegraph.peers.peer import LinearPeer
 from skhegraph.peers.smooth_loss import cross_entropy, minimise
-from skhegraph.support import Floats, unit_rows
+from skhegraph.support import Floats, Support, unit_rows
 
 
-class TextStartedLogisticRegression(LinearFeatureClassifier):
+class TextStartedLogisticRegression(LinearPeer):
     """Multinomial logistic regression that starts at, and is pulled to, the text classifier.
 
     Minimises `C sum_i w_i CE(f_i W') + ||W - tau T||^2 / 2` over `W` (C, D): scikit-learn's
@@ -88,26 +87,7 @@ class TextStartedLogisticRegression(LinearFeatureClassifier):
         self.max_iter = max_iter
         self.tol = tol
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> TextStartedLogisticRegression:
-        """Minimise the penalised loss.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        TextStartedLogisticRegression
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         text = support.logit_scale * support.positive
         pull = 1.0 / (self.C * support.sample_weight.sum())
 
@@ -126,10 +106,9 @@ class TextStartedLogisticRegression(LinearFeatureClassifier):
             name=type(self).__name__,
         )
         self.coef_, self.intercept_ = text + shift, np.zeros(support.n_classes)
-        return self
 
 
-class CLAPClassifier(LinearFeatureClassifier):
+class CLAPClassifier(LinearPeer):
     """Text prototypes adapted under a class-wise penalty that needs no validation set.
 
     Silva-Rodriguez et al., "A Closer Look at the Few-Shot Adaptation of Large Vision-Language
@@ -202,26 +181,7 @@ class CLAPClassifier(LinearFeatureClassifier):
         self.max_iter = max_iter
         self.tol = tol
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> CLAPClassifier:
-        """Minimise the penalised loss.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        CLAPClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         text, tau = support.positive, support.logit_scale
         zero_shot = softmax(tau * (support.X @ text.T), axis=1)
         onehot = support.onehot
@@ -249,10 +209,9 @@ class CLAPClassifier(LinearFeatureClassifier):
             name=type(self).__name__,
         )
         self.coef_, self.intercept_ = tau * unit_rows(text + shift), np.zeros(support.n_classes)
-        return self
 
 
-class LPPlusPlusClassifier(LinearFeatureClassifier):
+class LPPlusPlusClassifier(LinearPeer):
     """Linear probe blended with the text by learned class-wise multipliers.
 
     Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP" (CVPR 2024),
@@ -316,26 +275,7 @@ class LPPlusPlusClassifier(LinearFeatureClassifier):
         self.init_scale = init_scale
         self.max_iter = max_iter
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> LPPlusPlusClassifier:
-        """Run the alternating descent.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        LPPlusPlusClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         F, T, onehot = support.X, support.positive, support.onehot
         weight = support.sample_weight[:, None]
         n, cosines = weight.sum(), F @ T.T
@@ -353,10 +293,9 @@ class LPPlusPlusClassifier(LinearFeatureClassifier):
                 alpha = alpha - alpha_step * (residual * cosines).sum(axis=0)
         self.n_iter_, self.multipliers_ = int(self.max_iter), alpha
         self.coef_, self.intercept_ = w + alpha[:, None] * T, np.zeros(support.n_classes)
-        return self
 
 
-class MAPLogisticRegression(LinearFeatureClassifier):
+class MAPLogisticRegression(LinearPeer):
     """Ridge logistic regression around the zero-shot weights plus a shrunk discriminant.
 
     A mark of our own, of no paper: with the discriminant `A, c` of the support (shared covariance
@@ -425,26 +364,7 @@ class MAPLogisticRegression(LinearFeatureClassifier):
         self.max_iter = max_iter
         self.tol = tol
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> MAPLogisticRegression:
-        """Minimise the penalised loss.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        MAPLogisticRegression
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         A, c = shrunk_discriminant(support)
         start = support.logit_scale * support.positive + self.alpha * A
         intercept = self.alpha * c
@@ -462,4 +382,3 @@ class MAPLogisticRegression(LinearFeatureClassifier):
             name=type(self).__name__,
         )
         self.coef_, self.intercept_ = start + D, intercept
-        return self

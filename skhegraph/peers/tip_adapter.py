@@ -13,8 +13,9 @@ from skhegraph.feature_classifier import (
     TextFeatures,
     non_negative,
 )
+from skhegraph.peers.peer import Peer
 from skhegraph.peers.training import SCHEDULE, Seed, train
-from skhegraph.support import Floats
+from skhegraph.support import Floats, Support
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ class CacheClassifier(FeatureClassifier):
         return self.logit_scale_ * (Z @ text.T) + self.alpha_ * votes
 
 
-class TipAdapterClassifier(CacheClassifier):
+class TipAdapterClassifier(CacheClassifier, Peer):
     """Zero-shot logits plus a key-value cache of the support set, without training.
 
     Zhang et al., "Tip-Adapter" (ECCV 2022), section 3.1: the logits are
@@ -102,30 +103,10 @@ class TipAdapterClassifier(CacheClassifier):
         self.alpha = alpha
         self.beta = beta
 
-    def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> TipAdapterClassifier:
-        """Store the support set as the cache.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights; a weight of two is the same as the row twice.
-
-        Returns
-        -------
-        TipAdapterClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y, sample_weight)
+    def _fit(self, support: Support) -> None:
         self.text_features_, self.keys_ = support.positive, support.X
         self.values_ = support.onehot
         self.alpha_, self.beta_ = float(self.alpha), float(self.beta)
-        return self
 
 
 class TipAdapterFClassifier(CacheClassifier):
