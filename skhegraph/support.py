@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -105,3 +105,27 @@ def effective_weights(weight: Floats) -> Floats:
     """
     weight = weight / weight.max()
     return weight * (weight.sum() / np.square(weight).sum())
+
+
+def in_span(support: Support) -> tuple[Support, Floats]:
+    """Coordinates of a support set in the span of its rows and positive nodes, and their basis.
+
+    What lies outside changes the logits of all classes alike. Where the span is all of the
+    features, or nearly, the basis is the identity.
+
+    Returns
+    -------
+    Support
+        The same rows and nodes in `r` coordinates; the negative nodes lose what lies outside.
+    ndarray of shape (r, n_features)
+        Orthonormal rows.
+    """
+    n_features = support.X.shape[1]
+    together = np.vstack([support.X, support.positive])
+    if 2 * len(together) > n_features:
+        return support, np.eye(n_features)
+    basis = np.linalg.qr(together.T)[0].T
+    parts = (array @ basis.T for array in (support.X, support.positive, support.negative))
+    X, positive, negative = parts
+    inside = replace(support, X=X, positive=positive, negative=negative)
+    return inside, basis

@@ -35,7 +35,7 @@ from skhegraph.prompted_classifier import (
     Templates,
     are_encoded,
 )
-from skhegraph.support import Floats, Support, effective_weights, unit_rows
+from skhegraph.support import Floats, Support, effective_weights, in_span, unit_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -306,58 +306,61 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         loss_weight = effective_weights(counts)
         rng = check_random_state(self.random_state)
 
+        # All but the network works in the span of the rows and the text.
+        inside, basis = in_span(support)
+        X, P, tau = inside.X, inside.positive, support.logit_scale
+
         # Messages adapt the visual nodes; leave-one-out logits weigh the two branches.
-        P, tau = support.positive, support.logit_scale
         model = VisualModel(
-            support,
+            inside,
             P if has_text else None,
             self.positive_to_visual if has_text else None,
             self.visual_to_visual if has_text else None,
+            n_features=support.X.shape[1],
         )
-        zero_shot = text_logits(support.X, P, tau) if has_text else None
+        zero_shot = text_logits(X, P, tau) if has_text else None
         discriminant, a, b = fit_fusion(
             model, zero_shot, loss_weight, rng, self.text_weight, self.visual_weight
         )
         coef, intercept = (b * part for part in discriminant.linear())
         # Residuals learn on logits between in-sample (which few shots separate all too well) and
         # leave-one-out ones (of a model with one row less): by the share 1/k of a row in its class.
-        visual = support.X @ coef.T + intercept
+        visual = X @ coef.T + intercept
         held_out = b * discriminant.leave_one_out(np.arange(len(support.y)))
         visual += (held_out - visual) / shots_per_class(support)
 
         # The network adapts the text nodes, where it has paths.
         rows = calibration_rows(support, rng)
-        fused = support.X[rows] @ (coef + a * tau * P).T + intercept
+        fused = X[rows] @ (coef + a * tau * P).T + intercept
         self.penalty_ = self.penalty / wrong_class_spread(fused, support.y[rows]) ** 2
         nodes, N, self.loss_curve_ = self._adapt_text(support, visual, loss_weight, a, rng)
 
         # Residuals adapt each class to what both branches leave over.
-        text = text_logits(support.X, nodes, a * tau)
         D = fit_residuals(
-            support.X,
+            X,
             support.y,
             loss_weight,
-            text + visual,
+            text_logits(support.X, nodes, a * tau) + visual,
             self.penalty_,
             discriminant.omega,
-            support.visual.mean(axis=0),
+            inside.visual.mean(axis=0),
         )
         self.n_iter_ = D.n_steps
 
         self.graph_ = {
-            "positive": P.astype(np.float32),
+            "positive": support.positive.astype(np.float32),
             "negative": support.negative.astype(np.float32),
             "visual": support.visual.astype(np.float32),
         }
         self.top_k_ = self.top_k
         self.positive_nodes_ = nodes.astype(np.float32)
         self.negative_nodes_ = N.astype(np.float32)
-        self.visual_nodes_ = discriminant.visual_nodes().astype(np.float32)
+        self.visual_nodes_ = (discriminant.visual_nodes() @ basis).astype(np.float32)
         self.positive_to_visual_ = float(model.messages.positive_to_visual)
         self.visual_to_visual_ = float(model.messages.visual_to_visual)
         self.shrinkage_, self.text_weight_, self.visual_weight_ = discriminant.shrinkage, a, b
-        self.visual_coef_, self.visual_intercept_ = coef, intercept
-        self.text_coef_, self.text_intercept_ = a * tau * nodes + D.coef, D.intercept
+        self.visual_coef_, self.visual_intercept_ = coef @ basis, intercept
+        self.text_coef_, self.text_intercept_ = a * tau * nodes + D.coef @ basis, D.intercept
         self.log_prior_ = np.log(prior)
         # Both branches are linear, and so is their sum: one matrix product predicts.
         self.coef_ = self.text_coef_ + self.visual_coef_

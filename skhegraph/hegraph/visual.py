@@ -166,6 +166,9 @@ class VisualModel:
         Positive text nodes; None without text.
     positive_to_visual, visual_to_visual : float or None, default=None
         See :func:`estimate_messages`.
+    n_features : int or None, default=None
+        Feature width, where the support set is given in fewer coordinates
+        (:func:`skhegraph.support.in_span`); None takes that of the rows.
     """
 
     def __init__(
@@ -174,9 +177,10 @@ class VisualModel:
         text: Floats | None,
         positive_to_visual: float | None = None,
         visual_to_visual: float | None = None,
+        n_features: int | None = None,
     ) -> None:
         means, shots = support.visual, support.shots
-        n_rows, self.n_features = float(shots.sum()), support.X.shape[1]
+        n_rows, self.n_features = float(shots.sum()), n_features or support.X.shape[1]
         self.support, self.shots, self.means = support, shots, means
         self.text = np.zeros_like(means) if text is None else text - text.mean(axis=0)
         edges = text_edges(self.text)
@@ -221,15 +225,17 @@ class Discriminant:
         rho, _, noise, _, m0, _ = model.messages
         values = model.scatter + shrinkage * noise
         self.rows = model.df + shrinkage * model.n_features
-        self.noise = values.sum() / self.rows  # total variance, tr(s S)
-        values = np.maximum(values / values.sum(), LEAST_VARIANCE)
+        outside = (model.n_features - len(values)) * shrinkage * noise
+        total = values.sum() + outside
+        self.noise = total / self.rows  # total variance, tr(s S)
+        values = np.maximum(values / total, LEAST_VARIANCE)
         S = (model.axes * values) @ model.axes.T
         #: Prior covariance of class means and residuals, unit trace.
         self.omega = (S + model.text_root.T @ model.text_root) / 2 if model.has_text else S
         # Coordinates in which S is the identity and Omega diagonal: F' S F = I.
         whiten = model.axes / np.sqrt(values)
-        gamma: Floats = np.ones(model.n_features)
-        turn: Floats = np.eye(model.n_features)
+        gamma: Floats = np.ones(len(values))
+        turn: Floats = np.eye(len(values))
         if model.has_text:
             gamma, turn = _text_axes(model.text_root @ whiten)
             gamma = (1 + gamma) / 2

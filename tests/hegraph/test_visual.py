@@ -12,7 +12,7 @@ from skhegraph.hegraph.visual import (
     estimate_messages,
     text_edges,
 )
-from skhegraph.support import Support, unit_rows
+from skhegraph.support import Support, in_span, unit_rows
 
 C, D = 4, 5
 
@@ -165,6 +165,20 @@ def test_leave_one_out_at_one_shot_leaves_what_the_others_say() -> None:
     want = np.array([-(support.X[2] - v) @ inverse @ (support.X[2] - v) / 2 for v in V])
     got = discriminant.leave_one_out(np.array([2]))[0]
     np.testing.assert_allclose(got - got.mean(), want - want.mean(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_the_span_of_rows_and_text_is_enough(with_text: bool) -> None:
+    support, text = make_support([2, 3, 1], width=40)
+    inside, basis = in_span(support)
+    assert basis.shape[0] == 9 < 40
+    full = VisualModel(support, text if with_text else None).at(0.3)
+    small = VisualModel(inside, inside.positive if with_text else None, n_features=40).at(0.3)
+    Z = unit_rows(np.random.default_rng(3).normal(size=(7, 40)))
+    np.testing.assert_allclose(small.linear()(Z @ basis.T), full.linear()(Z), atol=1e-8)
+    rows = np.arange(6)
+    np.testing.assert_allclose(small.leave_one_out(rows), full.leave_one_out(rows), atol=1e-8)
+    np.testing.assert_allclose(small.visual_nodes() @ basis, full.visual_nodes(), atol=1e-10)
 
 
 def test_a_text_that_predicts_the_images_moves_the_nodes_to_it() -> None:
