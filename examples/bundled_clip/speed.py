@@ -87,7 +87,9 @@ def center() -> np.ndarray:
     """Mean feature that skhegraph-lite takes away."""
     from skhegraph.clip.model import load_backbone
 
-    bias: np.ndarray = load_backbone(LITE, device="cpu")._model.visual.head.proj.bias.detach().numpy()
+    bias: np.ndarray = (
+        load_backbone(LITE, device="cpu")._model.visual.head.proj.bias.detach().numpy()
+    )
     return -bias
 
 

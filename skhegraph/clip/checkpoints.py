@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from skhegraph.clip.bundled import BUNDLED
+
 __all__ = ["Checkpoint", "find_checkpoint", "weights_in"]
 
 _ANSWER_SECONDS = 4  # time for the hub to answer, unless HF_HUB_ETAG_TIMEOUT is set
@@ -130,7 +132,7 @@ def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
         raise ValueError(
             f"Unknown model_name={model_name!r}. {_similar_model(model_name)} Accepted: a name "
             "from open_clip.list_models(), 'hf-hub:organisation/repository', 'local-dir:/path' "
-            "or 'skhegraph-tiny'."
+            "or 'skhegraph-lite'."
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:
@@ -240,7 +242,7 @@ def _unavailable(what: str, reason: str) -> OSError:
         f"The weights of {what} cannot be had: {reason}. Ways to go on: (1) name files on this "
         "machine, pretrained='/path/to/weights.pt' or model_name='local-dir:/path/to/folder'; "
         "(2) load the model once where there is network, then set HF_HUB_OFFLINE=1 and use the "
-        "cache; (3) try things out with the bundled model, model_name='skhegraph-tiny'."
+        "cache; (3) try things out with the bundled model, model_name='skhegraph-lite'."
     )
 
 
@@ -258,7 +260,7 @@ def _similar_model(model_name: str) -> str:
         if tags:
             tag = organisation if organisation in tags else tags[0]
             return f"Nearest: model_name={name!r} with pretrained={tag!r}."
-    nearest = _nearest(model_name.replace("/", "-"), [*models, "skhegraph-tiny"])
+    nearest = _nearest(model_name.replace("/", "-"), [*models, *BUNDLED])
     if slash:
         return (
             f"{nearest} A repository of the hub that holds an {_CONFIG} is "

@@ -21,7 +21,7 @@ import torch
 from skhegraph.clip.checkpoints import find_checkpoint
 from skhegraph.clip.model import load_backbone
 
-REMEDIES = r"local-dir:(.|\n)*HF_HUB_OFFLINE=1(.|\n)*skhegraph-tiny"
+REMEDIES = r"local-dir:(.|\n)*HF_HUB_OFFLINE=1(.|\n)*skhegraph-lite"
 
 
 def test_tag_from_the_cache_keeps_the_metadata_of_the_tag(no_network):
@@ -53,6 +53,7 @@ def test_bare_file_takes_the_preprocessing_of_the_published_weights(tmp_path):
     [
         ("ViT-B-23", "openai", "Unknown model_name='ViT-B-23'. Nearest: .*ViT-B-32"),
         ("skhegraph-tony", None, "Nearest: skhegraph-tiny"),
+        ("skhegraph-light", None, "Nearest: skhegraph-lite"),
         ("ViT-B-32", "laion2b_s34b", "Nearest: laion2b_s34b_b79k"),
         ("ViT-B-32", "/no/such/file.pt", "neither a file on this machine nor a tag"),
         ("ViT-B-32", None, "random weights. Name a tag .openai,"),
