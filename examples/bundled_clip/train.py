@@ -76,18 +76,17 @@ def main() -> None:
     corpus = Corpus(wordnet, targets, options.wordnet)
 
     merges = options.out / "bpe_lite.txt.gz"
-    if not merges.exists():
-        draws = (corpus.draw(np.random.default_rng(seed), 2000)[0] for seed in range(20))
-        prompts = [prompt for draw in draws for prompt in draw]
-        write_merges([*prompts, *corpus.words], N_MERGES, merges)
+    draws = (corpus.draw(np.random.default_rng(seed), 2000)[0] for seed in range(20))
+    prompts = [prompt for draw in draws for prompt in draw]
+    write_merges([*prompts, *corpus.words], N_MERGES, merges)
     tokenizer = open_clip.SimpleTokenizer(str(merges), context_length=CONTEXT)
     CONFIG["text_cfg"]["vocab_size"] = tokenizer.vocab_size
     (options.out / "liteclip.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
 
     model = open_clip.CLIP(**CONFIG)
     fit(model, tokenizer, corpus, options)
-
     write_weights(model, trunk, options.out)
+    options.checkpoint.unlink()
 
 
 def write_weights(model: Any, trunk: dict[str, torch.Tensor], out: Path) -> None:
@@ -113,7 +112,7 @@ def fit(model: Any, tokenizer: Any, corpus: Corpus, options: argparse.Namespace)
     named = model.named_parameters()
     parameters = [p for name, p in named if p.requires_grad and "visual" not in name]
     optimizer = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    first, checkpoint = 0, options.out / "checkpoint.pt"
+    first, checkpoint = 0, options.checkpoint
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"], strict=False)
@@ -223,6 +222,9 @@ def _batches(tokenizer: Any, corpus: Corpus, options: argparse.Namespace, first:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("checkpoint.pt"), help="to go on from after a stop"
+    )
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     parser.add_argument("--steps", type=int, default=1408)
     parser.add_argument("--batch", type=int, default=96, help="prompts per step")

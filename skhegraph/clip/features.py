@@ -151,6 +151,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         ------
         TypeError, ValueError
             If a parameter is unusable or `X` is no container of images.
+        ImportError
+            If ``"skhegraph-lite"`` is asked for without the extra ``lite``.
         OSError
             If the weights cannot be had.
         """
@@ -179,6 +181,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         ValueError
             If a parameter is unusable, `X` is empty, or ``on_error="raise"`` and images are
             unreadable.
+        ImportError
+            If ``"skhegraph-lite"`` is asked for without the extra ``lite``.
         OSError
             If the weights cannot be had.
         """
