@@ -24,6 +24,7 @@ NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 def main() -> None:
     digits = load_digits()
+    digits.images, digits.target = digits.images[:300], digits.target[:300]
     labels = np.array(NAMES)[digits.target]
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -36,12 +37,12 @@ def main() -> None:
         images = np.array(paths)
         support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(images, labels))
 
-        pipeline = make_hegraph_pipeline("skhegraph-tiny", cache_dir=out / "cache", random_state=0)
+        pipeline = make_hegraph_pipeline("skhegraph-lite", cache_dir=out / "cache", random_state=0)
         grid = {"clf__visual_to_visual": [0.0, 1.0, None]}
         found = search(client, pipeline, grid, images[support], labels[support], cv=4)
         print("best parameters:", found.best_params_)
 
-        clip = CLIPFeatures("skhegraph-tiny", num_workers=1, on_error="nan")
+        clip = CLIPFeatures("skhegraph-lite", num_workers=1, on_error="nan")
         classifier = found.best_estimator_["clf"]
         encoded = extract(client, paths, out / "store", clip, classifier=classifier)
         again = extract(client, paths, out / "store", clip, classifier=classifier)

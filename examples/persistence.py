@@ -17,13 +17,14 @@ from sklearn.datasets import load_digits
 from skhegraph import FewShotSplit, make_hegraph_pipeline
 
 digits = load_digits()
+digits.images, digits.target = digits.images[:400], digits.target[:400]
 images = list(digits.images / 16)
 names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(images, digits.target))
 
-pipeline = make_hegraph_pipeline("skhegraph-tiny", class_names=names, random_state=0)
+pipeline = make_hegraph_pipeline("skhegraph-lite", class_names=names, random_state=0)
 pipeline.fit([images[i] for i in support], digits.target[support])
-queries = [images[i] for i in test[:200]]
+queries = [images[i] for i in test[:100]]
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "digits.joblib"
