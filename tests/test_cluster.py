@@ -36,11 +36,11 @@ class Watch(WorkerPlugin):
         self.folder = folder
 
     def setup(self, worker) -> None:
-        build, transform, replace = backbone._build_tiny, CLIPFeatures.transform, os.replace
+        build, transform, replace = backbone._build_bundled, CLIPFeatures.transform, os.replace
 
-        def noted_build():
+        def noted_build(bundled):
             self.note("load")
-            return build()
+            return build(bundled)
 
         def noted_transform(clip, X):
             self.note("encode")
@@ -52,7 +52,7 @@ class Watch(WorkerPlugin):
             replace(source, target)
             self.stop("in place")
 
-        backbone._build_tiny = noted_build
+        backbone._build_bundled = noted_build
         CLIPFeatures.transform = noted_transform
         os.replace = stopping_replace
 
