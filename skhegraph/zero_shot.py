@@ -21,7 +21,7 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
     Parameters
     ----------
     model_name : str, default="ViT-B-32"
-        open_clip model, or ``"skhegraph-tiny"``, named as in :class:`CLIPFeatures`.
+        open_clip model, or ``"skhegraph-lite"``, named as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
         open_clip weights tag or path.
     text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"

@@ -69,7 +69,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     ----------
     model_name : str, default="ViT-B-32"
         CLIP whose text tower encodes the prompts, named as in :class:`CLIPFeatures`;
-        ``"skhegraph-tiny"`` is bundled.
+        ``"skhegraph-lite"`` is bundled.
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
     text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
