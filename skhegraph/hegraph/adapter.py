@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from skhegraph.feature_classifier import TextFeatures, non_negative, positive
-from skhegraph.hegraph.classifier import check_top_k
 from skhegraph.hegraph.logits import cache_logits, text_logits
+from skhegraph.hegraph.parameters import check_top_k
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats, unit_rows
 

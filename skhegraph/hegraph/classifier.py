@@ -7,9 +7,9 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import softmax
-from sklearn.utils import Bunch, check_random_state, compute_class_weight
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +26,7 @@ from skhegraph.hegraph.fusion import (
     wrong_class_spread,
 )
 from skhegraph.hegraph.logits import text_logits
+from skhegraph.hegraph.parameters import check_top_k, class_prior
 from skhegraph.hegraph.residuals import fit_residuals
 from skhegraph.hegraph.visual import VisualModel
 from skhegraph.prompted_classifier import (
@@ -490,38 +491,3 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         from skhegraph.hegraph.graph import build_graph, with_edge_lists
 
         return with_edge_lists(build_graph(self.graph_, self.top_k_))
-
-
-def check_top_k(top_k: int | None, n_classes: int) -> None:
-    """Raise ValueError if a node cannot have that many edges."""
-    if top_k is not None and top_k > n_classes:
-        raise ValueError(
-            f"top_k={top_k} is above the number of classes ({n_classes}): a node has one edge per "
-            "class at most. Lower top_k or leave it None."
-        )
-
-
-def class_prior(
-    class_weight: str | dict[Any, float] | None, classes: NDArray[Any], support: Support
-) -> Floats:
-    """Share of each class in the log-loss, which is also its probability before an image is seen.
-
-    Weights of a mapping multiply the share of the class among the rows.
-    """
-    if class_weight == "balanced":
-        return np.full(len(classes), 1 / len(classes))
-    if isinstance(class_weight, dict):
-        unknown = [label for label in class_weight if label not in classes]
-        missing = [str(label) for label in classes if label not in class_weight]
-        if unknown:
-            raise ValueError(
-                f"class_weight names {unknown[:5]}, which are no labels; missing: {missing[:5]}."
-                + (ENCODED if are_encoded(classes) else "")
-            )
-    factors = compute_class_weight(class_weight, classes=classes, y=classes)
-    if not (np.isfinite(factors).all() and (factors > 0).all()):
-        raise ValueError(
-            f"class_weight={class_weight!r}: expected a positive finite weight for each label."
-        )
-    prior = factors * support.shots
-    return prior / prior.sum()
