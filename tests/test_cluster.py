@@ -218,7 +218,8 @@ def test_unreadable_images(extract, digits, expected, tmp_path):
     words = np.array(["zero", "one", "two"])[labels[:30]]
     fitted = pipeline().set_params(clf__class_names=None).fit(paths[:30], words)
     mixed = [paths[0], "missing.png", paths[1], "other.png", "third.png"]
-    with pytest.raises(ValueError, match=r"missing\.png"):
+    # Both parts fail; which one is heard first is the cluster's affair.
+    with pytest.raises(ValueError, match=r"(missing|other)\.png: no such file"):
         extract(paths=mixed, classifier=fitted["clf"], images_per_part=3)
     clip = CLIPFeatures(TINY, on_error="nan")
     extract(paths=mixed, clip=clip, classifier=fitted["clf"], images_per_part=3)
