@@ -1,0 +1,142 @@
+"""Explanations: against numbers worked by hand, and against the probabilities they explain."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from skhegraph import HeGraphClassifier
+from skhegraph.hegraph.evidence import PARTS, explain
+
+
+@pytest.fixture
+def by_hand():
+    """A classifier of three classes and two features whose fitted arrays are small numbers."""
+    clf = HeGraphClassifier(text_features=np.eye(3, 2), logit_scale=10.0)
+    clf.classes_ = np.array(["ape", "bee", "cat"])
+    clf.n_features_in_, clf.logit_scale_, clf.text_weight_ = 2, 10.0, 0.5
+    clf.positive_nodes_ = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float32)
+    residual = np.array([[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]])
+    clf.text_coef_ = 5.0 * clf.positive_nodes_ + residual
+    clf.text_intercept_ = np.array([0.0, 0.5, 0.0])
+    clf.visual_coef_ = np.array([[3.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
+    clf.visual_intercept_ = np.array([-1.0, 0.0, 0.0])
+    clf.log_prior_ = np.log([0.5, 0.25, 0.25])
+    clf.coef_ = clf.text_coef_ + clf.visual_coef_
+    clf.intercept_ = clf.text_intercept_ + clf.visual_intercept_ + clf.log_prior_
+    # Rows 7, 4 and 2 of fit's X are of "ape", row 0 of "bee"; "cat" has a name alone.
+    clf.support_features_ = np.array([[2.0, 0], [0, 3], [-1, 0], [0, 1]], dtype=np.float32)
+    clf.support_labels_, clf.support_index_ = np.array([0, 0, 0, 1]), np.array([7, 4, 2, 0])
+    clf.support_share_ = np.array([0.25, 0.5, 0.25, 1.0])
+    clf.visual_whitener_ = np.array([[2.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    clf.visual_centre_ = np.array([0.5, 0.0], dtype=np.float32)
+    return clf
+
+
+def fitted(n_classes=4, seed=0, **params):
+    rng = np.random.RandomState(seed)
+    text = rng.standard_normal((n_classes, 12))
+    y = np.repeat([f"c{c}" for c in range(n_classes)], 5)
+    X = np.repeat(text, 5, axis=0) + 0.8 * rng.standard_normal((len(y), 12))
+    return HeGraphClassifier(text_features=text, random_state=0, **params).fit(X, y), X, y
+
+
+def test_parts_of_the_logits_worked_by_hand(by_hand):
+    # z = (1, 0): text 5, 0, -5; visual 2, 1, 0; residual 0, 0.5, 1; each less its mean.
+    frame = explain(by_hand, [[4.0, 0.0]], n_classes=3)
+    assert list(frame["class"]) == ["ape", "bee", "cat"]
+    assert list(frame["rank"]) == [1, 2, 3]
+    np.testing.assert_allclose(frame["text"], [5, 0, -5], atol=1e-12)
+    np.testing.assert_allclose(frame["visual"], [1, 0, -1], atol=1e-12)
+    np.testing.assert_allclose(frame["residual"], [-0.5, 0, 0.5], atol=1e-12)
+    prior = np.log(2) * np.array([2, -1, -1]) / 3
+    np.testing.assert_allclose(frame["prior"], prior, atol=1e-12)
+    np.testing.assert_allclose(frame["text_share"][0], 5 / (6.5 + prior[0]))
+    np.testing.assert_allclose(frame["visual_share"][2], -1 / (6.5 - prior[2]))
+    e = np.exp([7 + np.log(2), 1.5, -4])
+    np.testing.assert_allclose(frame["probability"], e / e.sum(), rtol=1e-12)
+
+
+def test_support_rows_worked_by_hand(by_hand):
+    # W(z - m0) = (1, 0); W(x - m0) = (1, 0), (-1, 1), (-3, 0) for the rows 7, 4, 2 of "ape".
+    frame = explain(by_hand, [[4.0, 0.0]], n_classes=3, n_support=2)
+    assert frame["support"][0] == (7, 4)
+    np.testing.assert_allclose(frame["support_parts"][0], (0.25, -0.5))
+    assert frame["support"][1] == (0,)
+    np.testing.assert_allclose(frame["support_parts"][1], (-1.0,))
+    assert frame["support"][2] == () and frame["support_parts"][2] == ()
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("params", [{}, {"text_weight": 0.0}, {"class_weight": {"c0": 3.0}}])
+def test_evidence_differs_by_the_log_odds(n_classes, params):
+    if "class_weight" in params:
+        params = {"class_weight": {f"c{c}": c + 1.0 for c in range(n_classes)}}
+    clf, X, _ = fitted(n_classes, **params)
+    frame = explain(clf, X, n_classes=n_classes)
+    total = frame[list(PARTS)].sum(axis=1).to_numpy().reshape(len(X), n_classes)
+    proba = frame["probability"].to_numpy().reshape(len(X), n_classes)
+    np.testing.assert_allclose(
+        total[:, :1] - total, np.log(proba[:, :1] / proba), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(proba, -np.sort(-clf.predict_proba(X), axis=1), rtol=1e-6)
+    assert list(frame["class"][frame["rank"] == 1]) == list(clf.predict(X))
+
+
+def test_shares_are_parts_of_the_whole():
+    clf, X, _ = fitted()
+    frame = explain(clf, X)
+    whole = frame[list(PARTS)].abs().sum(axis=1)
+    np.testing.assert_allclose(frame["text_share"] * whole, frame["text"])
+    assert (frame["text_share"].abs() + frame["visual_share"].abs() <= 1 + 1e-12).all()
+
+
+def test_a_support_row_speaks_most_for_itself():
+    clf, X, y = fitted()
+    frame = explain(clf, X, n_classes=1, n_support=1)
+    first = [rows[0] for rows in frame["support"]]
+    assert np.mean(np.array(first) == np.arange(len(y))) > 0.5  # chance: 0.2
+    assert (y[first] == frame["class"]).all()
+
+
+def test_chunks_change_nothing(monkeypatch):
+    clf, X, _ = fitted()
+    whole = explain(clf, X)
+    monkeypatch.setattr("skhegraph.hegraph.evidence.QUERIES_PER_CHUNK", 3)
+    parts = explain(clf, X)
+    assert list(parts["support"]) == list(whole["support"])
+    np.testing.assert_allclose(parts[list(PARTS)], whole[list(PARTS)], atol=1e-10)
+
+
+def test_prompts_are_those_of_the_class():
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((6, 128)), np.repeat(["cat", "dog"], 3)
+    clf = HeGraphClassifier("skhegraph-tiny", templates=["a {}.", "{} art."], device="cpu")
+    frame = explain(clf.fit(X, y), X[:1])
+    assert dict(zip(frame["class"], frame["prompts"], strict=True)) == {
+        "cat": ("a cat.", "cat art."),
+        "dog": ("a dog.", "dog art."),
+    }
+
+
+def test_more_classes_than_there_are_gives_all(by_hand):
+    assert len(explain(by_hand, [[1.0, 0.0], [0.0, 1.0]], n_classes=99)) == 6
+
+
+def test_what_is_refused(by_hand):
+    with pytest.raises(ValueError, match="n_classes"):
+        explain(by_hand, [[1.0, 0.0]], n_classes=0)
+    with pytest.raises(TypeError, match="n_support"):
+        explain(by_hand, [[1.0, 0.0]], n_support=1.5)
+    with pytest.raises(ValueError, match="row 1"):
+        explain(by_hand, [[1.0, 0.0], [np.nan, np.nan]])
+    with pytest.raises(ValueError, match="features"):
+        explain(by_hand, [[1.0, 0.0, 2.0]])
+
+
+def test_without_pandas(by_hand, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        explain(by_hand, [[1.0, 0.0]])
