@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from pathlib import Path
 from typing import Any
 
+from skhegraph.clip.image_files import check_regular
 from skhegraph.clip.images import ImageDecodeError, decode_image, is_file, read_all
 from skhegraph.clip.unreadable import why_unreadable
 
@@ -19,6 +19,7 @@ __all__ = ["image_digest", "known_digest"]
 # A file that changed so recently may change again within one tick of its time stamps.
 _UNSETTLED_NS = 2 * 10**9
 _MAX_DIGESTS = 2**17
+_CHUNK = 2**20  # bytes read at a time
 _digests: dict[tuple[int, ...], bytes] = {}
 
 
@@ -69,12 +70,22 @@ def _digest(content: bytes | bytearray | memoryview) -> bytes:
     return hashlib.blake2b(content, digest_size=20).digest()
 
 
+def _read_digest(path: str) -> bytes:
+    """Digest of a file's content, the same as of its bytes, in little memory."""
+    check_regular(path)
+    digest = hashlib.blake2b(digest_size=20)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
+
+
 def _file_digest(path: str) -> bytes:
     """Digest of a file, kept under its stamp unless it may change within a tick of the clock."""
     stamp = _stamp(path)
     digest = _digests.get(stamp)
     if digest is None:
-        digest = _digest(Path(path).read_bytes())
+        digest = _read_digest(path)
         if time.time_ns() - max(stamp[-2:]) > _UNSETTLED_NS:
             if len(_digests) >= _MAX_DIGESTS:
                 _digests.clear()

@@ -15,6 +15,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar, gen_batches
 
 from skhegraph.clip.digests import image_digest, known_digest
+from skhegraph.clip.image_files import MAX_PIXELS
 from skhegraph.clip.images import (
     ImageDecodeError,
     as_image_list,
@@ -73,6 +74,11 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         again.
     cache_max_bytes : int or None, default=None
         Bound on the stored features; the oldest go first. None sets no bound.
+    max_pixels : int or None, default=134_217_728
+        Bound on the pixels of a file, so that none fills the memory: at the peak a pixel takes 8
+        bytes, in each of `num_workers` threads. A larger one cannot be read, except that JPEG
+        files of more than 67,108,864 pixels are decoded at half their size, unless they are
+        progressive, and may have four times the bound. None sets no bound.
     on_error : {"raise", "nan"}, default="raise"
         What to do with inputs that cannot be read: one error that names them all, or a row of
         NaN for each and a warning.
@@ -118,6 +124,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         n_views: int = 1,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_max_bytes: int | None = None,
+        max_pixels: int | None = MAX_PIXELS,
         on_error: str = "raise",
         verbose: int = 0,
     ) -> None:
@@ -129,6 +136,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
         self.n_views = n_views
         self.cache_dir = cache_dir
         self.cache_max_bytes = cache_max_bytes
+        self.max_pixels = max_pixels
         self.on_error = on_error
         self.verbose = verbose
 
@@ -239,10 +247,9 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
     def _check_params(self) -> None:
         check_scalar(self.batch_size, "batch_size", Integral, min_val=1)
         check_scalar(self.n_views, "n_views", Integral, min_val=1)
-        if self.num_workers is not None:
-            check_scalar(self.num_workers, "num_workers", Integral, min_val=1)
-        if self.cache_max_bytes is not None:
-            check_scalar(self.cache_max_bytes, "cache_max_bytes", Integral, min_val=1)
+        for name in ("num_workers", "cache_max_bytes", "max_pixels"):
+            if getattr(self, name) is not None:
+                check_scalar(getattr(self, name), name, Integral, min_val=1)
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}.")
 
@@ -272,7 +279,7 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
 
         def read(source: Any) -> list[np.ndarray] | str:
             try:
-                image = decode_image(source, backbone.least_side)
+                image = decode_image(source, backbone.least_side, self.max_pixels)
                 return [backbone.resize(view) for view in make_views(image, n_views)]
             except ImageDecodeError as error:
                 return str(error)

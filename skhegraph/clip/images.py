@@ -6,16 +6,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.unreadable import FOLDER, HEIF_PACKAGE, is_heif, why_unreadable
+from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, load_image
+from skhegraph.clip.unreadable import FOLDER, why_unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,8 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
-_DECODING = 1
+_DECODING = 2
 
+_STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
 _LONG = 300  # characters of a path that an error message shows
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
@@ -90,7 +88,9 @@ def as_image_list(X: Any) -> list[Any]:
     return items
 
 
-def decode_image(source: Any, least_side: int | None = None) -> Image.Image:
+def decode_image(
+    source: Any, least_side: int | None = None, max_pixels: int | None = MAX_PIXELS
+) -> Image.Image:
     """Read one image and return it in RGB.
 
     The EXIF orientation is applied. Transparent pixels are composited on white. Palette, grey,
@@ -107,6 +107,10 @@ def decode_image(source: Any, least_side: int | None = None) -> Image.Image:
     least_side : int, default=None
         Decode a JPEG file at half its size, which is faster, if no side gets shorter than this.
         None decodes it as it is.
+    max_pixels : int or None, default=2**27
+        Bound on the pixels of a file, so that none fills the memory: at the peak a pixel takes 8
+        bytes. JPEG files of more than 2**26 pixels are decoded at half their size, unless they
+        are progressive, and may have four times the bound. None sets no bound.
 
     Returns
     -------
@@ -128,20 +132,15 @@ def decode_image(source: Any, least_side: int | None = None) -> Image.Image:
     """
     from PIL import Image
 
+    if is_file(source):
+        source = _content(source)
     try:
-        return _decode(source, least_side)
+        if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+            return _to_rgb(_load(source, least_side, max_pixels))
+        return _to_rgb(_image_of(source))
     except ImageDecodeError:
         raise
-    # What Pillow's decoders raise on broken data; anything else is a bug and propagates.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        RuntimeError,
-        EOFError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise ImageDecodeError(why_unreadable(source, error)) from error
 
 
@@ -203,41 +202,40 @@ def is_file(value: Any) -> bool:
     return hasattr(value, "read")
 
 
-def _decode(source: Any, least_side: int | None) -> Image.Image:
-    from PIL import ImageOps
-
-    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
-        with _open(source) as image:
-            if least_side is not None:
-                width, height = (max(least_side, side // 2) for side in image.size)
-                image.draft(None, (width, height))  # does nothing but on a JPEG
-            return _to_rgb(ImageOps.exif_transpose(image))
-    if _is_pil(source):
-        return _to_rgb(ImageOps.exif_transpose(source))
-    if _is_tensor(source):
-        return _to_rgb(_from_array(_tensor_to_hwc(source)))
-    if isinstance(source, np.ndarray):
-        return _to_rgb(_from_array(source))
-    if is_file(source):
-        return decode_image(read_all(source), least_side)
-    raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+def _content(file: Any) -> bytes:
+    """Content of an open file; what reading it raises is not the image's fault, but OSError."""
+    try:
+        return read_all(file)
+    except ImageDecodeError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageDecodeError(why_unreadable(file, error)) from error
 
 
-def _open(source: Any) -> Image.Image:
-    """Open a path or bytes; a HEIF image with the package for it, where that is installed."""
-    from PIL import Image, UnidentifiedImageError
-
-    def open_() -> Image.Image:
-        is_path = isinstance(source, (str, os.PathLike))
-        return Image.open(source if is_path else io.BytesIO(source))
+def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
+    """Decode a file; whatever its decoder raises, the file is what is wrong."""
+    from PIL import Image
 
     try:
-        return open_()
-    except UnidentifiedImageError:
-        if not is_heif(source) or find_spec(HEIF_PACKAGE) is None:
-            raise
-    import_module(HEIF_PACKAGE).register_heif_opener()
-    return open_()
+        return load_image(source, least_side, max_pixels)
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise ImageDecodeError(why_unreadable(source, error)) from error
+
+
+def _image_of(source: Any) -> Image.Image:
+    """Image of what is in memory: a PIL image, a tensor or an array."""
+    from PIL import ImageOps
+
+    if _is_pil(source):
+        try:
+            return ImageOps.exif_transpose(source)  # decodes it, if it was only opened
+        except DAMAGED as error:
+            raise ImageDecodeError(why_unreadable(source, error)) from error
+    if _is_tensor(source):
+        return _from_array(_tensor_to_hwc(source))
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
 
 
 def _only_column(frame: Any) -> list[Any]:
@@ -320,17 +318,21 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if kind == "u" and array.dtype.itemsize == 2:
         return _round(array.astype(np.float32) / 257)
     if kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):
-            raise ImageDecodeError(
-                f"float images run from 0 to 1, got values from {low:g} to {high:g}; "
-                + _range_advice(low, high)
-            )
+        _check_range(array)
         return _round(array.astype(np.float32) * 255)
     raise ImageDecodeError(
         f"array images are uint8, uint16, bool or float in [0, 1], got {array.dtype}; convert "
         "values from 0 to 255 with .astype('uint8')"
     )
+
+
+def _check_range(array: np.ndarray) -> None:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):
+        raise ImageDecodeError(
+            f"float images run from 0 to 1, got values from {low:g} to {high:g}; "
+            + _range_advice(low, high)
+        )
 
 
 def _range_advice(low: float, high: float) -> str:
@@ -345,23 +347,44 @@ def _round(values: np.ndarray) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image that is ours, a strip at a time."""
     from PIL import Image
 
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image  # exif_transpose has made it a copy of our own
-    if image.mode.startswith("I"):
-        # Pillow clips these at 255. "I" is 32-bit: 16-bit files in older versions of Pillow.
-        values = np.asarray(image).astype(np.int64)
-        wide = image.mode.startswith("I;16") or values.max() > 255
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageDecodeError(
-                f"32-bit grey image with values from {values.min()} to {values.max()}; scale it "
-                "to 8 or 16 bits"
-            )
-        grey = _round(values / 257 if wide else values)
-        return Image.fromarray(grey).convert("RGB")
+        return image
+    unit = _value_of_white(image)
+    width, height = image.size
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        rgb.paste(_strip_to_rgb(image.crop(box), unit), box)
+    return rgb
+
+
+def _value_of_white(image: Image.Image) -> float:
+    """Value of a white pixel by 255 in an image of wide numbers, whose range is checked."""
     if image.mode == "F":
-        return Image.fromarray(_to_uint8(np.asarray(image))).convert("RGB")
+        _check_range(np.asarray(image))
+        return 1 / 255
+    if not image.mode.startswith("I"):
+        return 1.0
+    # Pillow clips these at 255. "I" is 32-bit: 16-bit files in older versions of Pillow.
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageDecodeError(
+            f"32-bit grey image with values from {low} to {high}; scale it to 8 or 16 bits"
+        )
+    return 257.0 if image.mode.startswith("I;16") or high > 255 else 1.0
+
+
+def _strip_to_rgb(image: Image.Image, unit: float) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float32)
+        return Image.fromarray(_round(values / np.float32(unit))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["FOLDER", "HEIF_PACKAGE", "is_heif", "why_unreadable"]
+__all__ = ["FOLDER", "HEIF_PACKAGE", "TooManyPixels", "is_heif", "why_unreadable"]
 
 FOLDER = (
     "it is a folder: pass the paths of its images, for instance "
@@ -16,6 +16,17 @@ FOLDER = (
 HEIF_PACKAGE = "pillow_heif"
 _HEIF_BRANDS = b"heic heix heim heis hevc hevx hevm hevs heif mif1 msf1 avif avis".split()
 _URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+class TooManyPixels(ValueError):
+    """A file has more pixels than the bound."""
+
+    def __init__(self, width: int, height: int, bound: int) -> None:
+        super().__init__(
+            f"it has {width} x {height} = {width * height:,} pixels, more than max_pixels="
+            f"{bound:,}, a guard against files made to fill the memory: resize it, or, if you "
+            "trust it, raise max_pixels of CLIPFeatures (8 bytes of memory a pixel)"
+        )
 
 
 def why_unreadable(source: Any, error: Exception) -> str:
@@ -35,6 +46,8 @@ def why_unreadable(source: Any, error: Exception) -> str:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(error, TooManyPixels):
+        return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return _too_large()
     if isinstance(source, (str, os.PathLike)) and (reason := _no_file(os.fspath(source))):
@@ -93,7 +106,9 @@ def _no_file(path: str | bytes) -> str | None:
     if os.path.isdir(path):
         return FOLDER
     if not os.path.exists(path):
-        return "no such file"
+        return "a broken link" if os.path.islink(path) else "no such file"
+    if not os.path.isfile(path):
+        return "it is a pipe, a socket or a device, which is not opened: pass a file or its bytes"
     return None
 
 
@@ -103,4 +118,9 @@ def _unknown_format(head: bytes) -> str:
             "it is a HEIC, HEIF or AVIF image, which Pillow cannot decode here: "
             "pip install pillow-heif (it is then used by itself), or convert it to JPEG or PNG"
         )
-    return f"cannot identify the image format; the data start with {head!r}"
+    reason = f"cannot identify the image format; the data start with {head!r}"
+    if head.lstrip().startswith(b"<"):
+        return f"{reason}, as SVG, HTML and XML do: save a picture of it as PNG or JPEG"
+    if head.startswith(b"%!PS"):
+        return f"{reason}: PostScript is not drawn, as that would run a program"
+    return reason

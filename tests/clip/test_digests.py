@@ -15,8 +15,8 @@ from skhegraph.clip.images import ImageDecodeError
 
 
 def test_a_settled_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path, reads, read = tmp_path / "image", [], Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self) or read(self))
+    path, reads, read = tmp_path / "image", [], digests._read_digest
+    monkeypatch.setattr(digests, "_read_digest", lambda path: reads.append(path) or read(path))
     path.write_bytes(b"first")
     fresh = image_digest(path), image_digest(path)
     assert fresh[0] == fresh[1] == image_digest(b"first")

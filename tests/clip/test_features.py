@@ -115,7 +115,7 @@ def test_repeated_inputs_are_encoded_once(images, paths, monkeypatch):
     decoded = []
     original = features_module.decode_image
     monkeypatch.setattr(
-        features_module, "decode_image", lambda s, side: decoded.append(s) or original(s, side)
+        features_module, "decode_image", lambda s, *args: decoded.append(s) or original(s, *args)
     )
     data = Path(paths[2]).read_bytes()
     X = [paths[0], images[1], paths[0], bytes(bytearray(data)), images[1], data]

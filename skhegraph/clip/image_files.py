@@ -1,0 +1,160 @@
+"""Open an image file that may come from anyone: bounded memory, no other file, no other program.
+
+Pillow does the decoding. What is decided here is which of its formats are tried, how many pixels
+may be decoded, that nothing but regular files is opened, and which exceptions mean "damaged".
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Any
+
+from skhegraph.clip.unreadable import HEIF_PACKAGE, TooManyPixels, is_heif
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
+
+__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image"]
+
+#: Pixels that are decoded at most: 1.1 GB, for at the peak a pixel takes 8 bytes.
+MAX_PIXELS = 2**27
+
+#: Formats of Pillow that are not tried.
+REFUSED_FORMATS = frozenset(
+    [
+        *("EPS", "WMF"),  # drawn by another program or by the operating system
+        *("BUFR", "GRIB", "HDF5", "MPEG"),  # recognised, but without a decoder
+        *("IM", "IMT", "IPTC", "SPIDER"),  # no signature: other files pass for them
+    ]
+)
+
+#: What Pillow's decoders raise on damaged data: every kind that their Python code can raise when
+#: it reads a number, an offset, a key or a size that makes no sense, and when that is too large.
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+# From here on a JPEG file is decoded at half its size, whatever the model reads.
+_HUGE_JPEG = 2**26
+
+
+def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
+    """Decode a file, and turn it as its EXIF orientation says.
+
+    Parameters
+    ----------
+    source : path, bytes, bytearray or memoryview
+        The file or its content.
+    least_side : int or None
+        Decode a JPEG file at half its size if no side gets shorter than this.
+    max_pixels : int or None
+        Bound on the pixels to decode. None sets no bound.
+
+    Returns
+    -------
+    PIL.Image.Image
+        First frame, in the mode of the file; a copy that needs the file no more.
+
+    Raises
+    ------
+    TooManyPixels
+        If the image has more pixels than the bound.
+    PIL.UnidentifiedImageError
+        If it is of no known format.
+    PIL.Image.DecompressionBombError, or one of `DAMAGED`
+        What Pillow makes of damaged data.
+    """
+    from PIL import ImageOps
+
+    with _binary(source) as file:
+        image = _identify_heif_too(file, source)
+        _bound_pixels(image, least_side, max_pixels)
+        # `image` needs the file, and its pixels are freed when this function ends
+        return ImageOps.exif_transpose(image)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise OSError unless a path leads to a regular file: opening a pipe would wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("no regular file")
+
+
+@contextmanager
+def _binary(source: Any) -> Iterator[IO[bytes]]:
+    """Open a path or bytes for reading."""
+    if isinstance(source, (str, os.PathLike)):
+        check_regular(source)
+        with open(source, "rb") as file:
+            yield file
+    else:
+        yield io.BytesIO(source)
+
+
+def _identify_heif_too(file: IO[bytes], source: Any) -> ImageFile.ImageFile:
+    """Identify an image; one in HEIF with the package for it, where that is installed."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        return _identify(file)
+    except UnidentifiedImageError:
+        if not is_heif(source) or find_spec(HEIF_PACKAGE) is None:
+            raise
+    import_module(HEIF_PACKAGE).register_heif_opener()
+    return _identify(file)
+
+
+def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
+    """Read the header of an image as `PIL.Image.open` does, which has a fixed bound on pixels."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    file.seek(0)
+    head = file.read(16)
+    formats = [name for name in Image.ID if name not in REFUSED_FORMATS]
+    for name in sorted(formats, key=lambda name: Image.OPEN[name][1] is None):  # TGA last
+        factory, accept = Image.OPEN[name]
+        try:
+            accepted = accept is None or accept(head)
+            if accepted and not isinstance(accepted, str):  # a str tells what Pillow lacks
+                file.seek(0)
+                return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
+            continue
+    raise UnidentifiedImageError("cannot identify the image format")
+
+
+def _bound_pixels(
+    image: ImageFile.ImageFile, least_side: int | None, max_pixels: int | None
+) -> None:
+    """Decode a JPEG file at half its size where that is asked for or needed; check the bound.
+
+    A progressive JPEG file is not drafted to save memory: its decoder keeps all coefficients.
+    """
+    width, height = image.size
+    half = (width // 2, height // 2)
+    huge = width * height > _HUGE_JPEG and not image.info.get("progressive")
+    if least_side is not None or huge:
+        least = 1 if least_side is None or huge else least_side
+        image.draft(None, (max(least, half[0]), max(least, half[1])))  # acts on JPEG alone
+    if max_pixels is not None and image.size[0] * image.size[1] > max_pixels:
+        raise TooManyPixels(width, height, max_pixels)

@@ -1,0 +1,218 @@
+"""Files from strangers: bounded, refused without waiting, and nothing else opened."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from skhegraph.clip.digests import image_digest
+from skhegraph.clip.features import CLIPFeatures
+from skhegraph.clip.image_files import DAMAGED, REFUSED_FORMATS
+from skhegraph.clip.images import ImageDecodeError, decode_image
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@cache
+def photo(kind: str, **options) -> bytes:
+    """14,000 x 14,000 grey pixels that take few bytes."""
+    return encoded(Image.linear_gradient("L").resize((14_000, 14_000)), kind, **options)
+
+
+def test_a_huge_jpeg_photo_is_read():
+    image = decode_image(photo("JPEG"))
+    assert image.size == (7_000, 7_000)
+    column = np.asarray(image.resize((4, 256)))[:, 0, 0].astype(int)
+    assert np.abs(column - np.arange(256)).max() <= 2
+
+
+def test_a_huge_photo_of_another_kind_names_its_bound():
+    data = photo("PNG")
+    with pytest.raises(
+        ImageDecodeError, match=r"14000 x 14000 = 196,000,000 pixels.*max_pixels=134,217,728"
+    ) as got:
+        decode_image(data)
+    assert "repair" not in str(got.value) and "MAX_IMAGE_PIXELS" not in str(got.value)
+    assert decode_image(data, None, 200_000_000).size == (14_000, 14_000)
+
+
+def test_a_progressive_jpeg_counts_in_full():
+    with pytest.raises(ImageDecodeError, match="max_pixels=10"):
+        decode_image(encoded(Image.new("L", (8, 8)), "JPEG", progressive=True), None, 10)
+    assert decode_image(encoded(Image.new("L", (2, 2)), "JPEG", progressive=True), None, 10)
+
+
+def test_the_bound_is_a_parameter_of_the_transformer():
+    clip = CLIPFeatures("skhegraph-tiny", device="cpu", max_pixels=99)
+    image = encoded(Image.new("RGB", (10, 10)), "PNG")
+    with pytest.raises(ValueError, match=r"10 x 10 = 100 pixels, more than max_pixels=99"):
+        clip.transform([image])
+    for bound in (100, None):
+        assert clip.set_params(max_pixels=bound).transform([image]).shape == (1, 128)
+    with pytest.raises(ValueError, match="max_pixels"):
+        clip.set_params(max_pixels=0).transform([image])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16", "CMYK"])
+def test_memory_is_eight_bytes_a_pixel(mode, tmp_path):
+    """Beside what an interpreter with Pillow and NumPy takes."""
+    code = (
+        "import resource, sys\n"
+        "from skhegraph.clip.images import decode_image\n"
+        "decode_image(sys.argv[1])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "decode_image(sys.argv[2])\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
+    )
+    side, paths = 5_000, []
+    for n in (8, side):
+        paths.append(tmp_path / f"{n}.tif")
+        Image.new(mode, (n, n)).save(paths[-1])
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) <= 8.5 * side**2 + 2**25  # and strips
+
+
+@pytest.fixture(params=["pipe", "socket", "device"])
+def special(request, tmp_path):
+    """A file that is none: reading it waits for ever, or never ends."""
+    path = tmp_path / "photo.jpg"
+    if request.param == "pipe":
+        os.mkfifo(path)
+    elif request.param == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize("read", [decode_image, image_digest])
+def test_special_files_are_refused_without_reading(read, special):
+    for source in (special, str(special)):
+        with pytest.raises(ImageDecodeError, match="a pipe, a socket or a device"):
+            read(source)
+
+
+@pytest.mark.parametrize("read", [decode_image, image_digest])
+def test_links(read, tmp_path):
+    (tmp_path / "photo.png").write_bytes(encoded(Image.new("RGB", (2, 2)), "PNG"))
+    (tmp_path / "link.png").symlink_to("photo.png")
+    (tmp_path / "broken.png").symlink_to("nowhere.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert read(tmp_path / "link.png")
+    for name in ("broken.png", "loop.png"):
+        with pytest.raises(ImageDecodeError, match="broken link"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "as SVG, HTML and XML do"),
+        (b"\n <!DOCTYPE html><html></html>", "as SVG, HTML and XML do"),
+        (b"", r"cannot identify.*start with b''"),
+        (b"\xff\xd8\xff", "cannot identify"),
+        (encoded(Image.new("RGB", (9, 9)), "EPS"), "PostScript is not drawn"),
+    ],
+)
+def test_no_images(data, message, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    for source in (path, data):
+        with pytest.raises(ImageDecodeError, match=message):
+            decode_image(source)
+
+
+def test_content_decides_and_not_the_name(tmp_path):
+    for kind in ("PNG", "GIF", "TIFF", "WEBP", "TGA"):
+        path = tmp_path / "photo.jpg"
+        path.write_bytes(encoded(Image.new("RGB", (3, 2), "red"), kind))
+        np.testing.assert_allclose(np.asarray(decode_image(path))[0, 0], [255, 0, 0], atol=3)
+
+
+def test_refused_formats_are_names_that_pillow_knows():
+    Image.init()
+    assert set(Image.ID) >= REFUSED_FORMATS
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])
+def test_extreme_shapes_have_features(size):
+    image = encoded(Image.new("RGB", size, "green"), "PNG")
+    row = CLIPFeatures("skhegraph-tiny", device="cpu").transform([image])
+    np.testing.assert_allclose(np.linalg.norm(row), 1, atol=1e-5)
+
+
+def test_strips_do_not_show(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 40, 4), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    sources = [image, image.convert("RGB").quantize(9), image.convert("CMYK")]
+    sources.append(Image.fromarray(noise[..., 0].astype(np.uint16) * 257))
+    sources.append(Image.fromarray(noise[..., 0].astype(np.float32) / 255))
+    whole = [np.asarray(decode_image(source)) for source in sources]
+    monkeypatch.setattr("skhegraph.clip.images._STRIP", 1)
+    for source, expected in zip(sources, whole, strict=True):
+        np.testing.assert_array_equal(np.asarray(decode_image(source)), expected)
+
+
+def test_nothing_is_fetched_and_no_other_file_is_opened(tmp_path):
+    """An audit hook sees every file that the interpreter opens, and every connection."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encoded(Image.new("RGB", (9, 9), "red"), "PNG"))
+    (tmp_path / "photo.eps").write_bytes(encoded(Image.new("RGB", (9, 9)), "EPS"))
+    (tmp_path / "photo.svg").write_text('<svg><image href="file:///etc/passwd"/></svg>')
+    code = (
+        "import sys, warnings\n"
+        "from PIL import Image\n"
+        "from skhegraph import CLIPFeatures\n"
+        "warnings.simplefilter('ignore')\n"
+        "paths, seen = sys.argv[1:], []\n"
+        "clip = CLIPFeatures('skhegraph-tiny', device='cpu', on_error='nan',\n"
+        "    num_workers=1)\n"
+        "clip.transform(paths[:1])\n"  # what is imported is imported
+        "watched = ('open', 'socket.connect', 'socket.getaddrinfo', 'subprocess.Popen')\n"
+        "sys.addaudithook(lambda event, args: event in watched and seen.append((event, args[0])))\n"
+        "clip.transform([*paths, 'https://example.org/a.jpg', 'data:image/png;base64,AA==',\n"
+        "                'file://' + paths[0], 'ftp://example.org/a.jpg', '//example.org/a.jpg'])\n"
+        "watched = ()\n"
+        "print([entry for entry in seen if entry not in [('open', p) for p in paths]])\n"
+        "print(sorted({p for event, p in seen}))\n"
+    )
+    paths = [str(tmp_path / f"photo.{kind}") for kind in ("png", "eps", "svg")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
+    )
+    other, opened = done.stdout.splitlines()
+    assert other == "[]"
+    assert opened == repr(sorted(paths))
+
+
+@pytest.mark.parametrize("error", [*DAMAGED, Image.DecompressionBombError, NotImplementedError])
+def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
+    class Decoder(ImageFile.ImageFile):
+        def _open(self):
+            self._size, self._mode, self.tile = (2, 2), "RGB", []
+
+        def load(self):
+            raise error("damaged")
+
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN, "PNG": (Decoder, lambda head: True)})
+    monkeypatch.setattr(Image, "ID", ["PNG"])
+    monkeypatch.setattr(Image, "init", lambda: None)
+    with pytest.raises(ImageDecodeError, match=r"damaged|more pixels"):
+        decode_image(b"data")
+    with pytest.raises(ImageDecodeError):
+        decode_image(Decoder(io.BytesIO(b"data")))
