@@ -1,0 +1,50 @@
+"""What adaptation moved: numbers worked by hand, and nodes of a fitted classifier."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skhegraph.inspection import AdaptationDisplay
+
+
+def test_movement_worked_by_hand():
+    before = np.array([[2.0, 0, 0], [-2, 0, 0]])
+    after = np.array([[1.0, 0, 0], [-2, 1, 0]])
+    text = np.array([[0.0, 0, 0], [-1, 0, 0]])
+    display = AdaptationDisplay(before, after, text, ["a", "b"])
+    np.testing.assert_allclose(display.moved, [0.5, 0.5])  # 1 of a spread of 2
+    np.testing.assert_allclose(display.toward_text, [1, 0], atol=1e-12)
+    assert AdaptationDisplay(before, after, None, ["a", "b"]).toward_text is None
+
+
+def test_nodes_of_a_fitted_classifier(make_classifier):
+    clf = make_classifier(6, positive_to_visual=0.7)
+    display = AdaptationDisplay.from_estimator(clf)
+    np.testing.assert_allclose(display.before, clf.graph_["visual"])
+    np.testing.assert_allclose(display.after, clf.visual_nodes_)
+    P = clf.graph_["positive"].astype(float)
+    np.testing.assert_allclose(
+        display.text - display.text.mean(axis=0), 0.7 * (P - P.mean(axis=0)), atol=1e-7
+    )
+    assert display.toward_text.mean() > 0.3  # on the whole, towards the text
+
+
+def test_without_text_there_are_two_kinds_of_points(make_classifier):
+    with_text = AdaptationDisplay.from_estimator(make_classifier(4, positive_to_visual=1.0))
+    assert len(with_text.ax_.collections) == 3
+    without = AdaptationDisplay.from_estimator(make_classifier(4, positive_to_visual=0.0))
+    assert len(without.ax_.collections) == 2 and without.text is None
+
+
+def test_names_do_not_overlap(make_classifier):
+    display = AdaptationDisplay.from_estimator(make_classifier(60, n_features=40), n_labels=25)
+    names = [t for t in display.ax_.texts if t.get_text()]
+    assert 3 < len(names) <= 25
+    boxes = [t.get_window_extent() for t in names]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_what_is_refused(make_classifier):
+    with pytest.raises(ValueError, match="n_labels"):
+        AdaptationDisplay.from_estimator(make_classifier(), n_labels=-1)
