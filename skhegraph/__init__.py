@@ -12,8 +12,10 @@ _PUBLIC = {
     "FewShotSplit": "model_selection",
     "HeGraphAdapterClassifier": "hegraph.adapter",
     "HeGraphClassifier": "hegraph.classifier",
+    "PRESETS": "clip.presets",
     "ZeroShotCLIPClassifier": "zero_shot",
     "make_hegraph_pipeline": "pipeline",
+    "show_versions": "_show_versions",
 }
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "FewShotSplit",
     "HeGraphAdapterClassifier",
     "HeGraphClassifier",
+    "PRESETS",
     "ZeroShotCLIPClassifier",
     "__version__",
     "make_hegraph_pipeline",
+    "show_versions",
 ]
 
 

@@ -10,8 +10,10 @@ import pytest
 from numpydoc.validate import validate
 
 import skhegraph
+import skhegraph.inspection
 
-NAMES = [name for name in skhegraph.__all__ if name != "__version__"]
+NAMES = [name for name in skhegraph.__all__ if callable(getattr(skhegraph, name))]
+INSPECTION = [f"skhegraph.inspection.{name}" for name in skhegraph.inspection.__all__]
 # numpydoc's rules of taste that the package does not follow: layout of the first and last line,
 # extended summary, See Also, imperative mood, capitals and full stops in lists.
 IGNORED = {"GL01", "GL02", "GL03", "ES01", "SA01", "SA04", "SS05", "SS06", "PR08", "PR09"}
@@ -28,6 +30,20 @@ def test_docstring_of_the_object(name: str) -> None:
     module = inspect.getmodule(getattr(skhegraph, name))
     assert module is not None
     assert problems(f"{module.__name__}.{name}", example=True) == []
+
+
+@pytest.mark.parametrize("target", INSPECTION)
+def test_docstrings_of_the_inspection_module(target: str) -> None:
+    thing = getattr(skhegraph.inspection, target.rpartition(".")[2])
+    target = f"{thing.__module__}.{thing.__name__}"
+    assert problems(target, example=True) == []
+    for method in ("from_estimator", "plot"):
+        if inspect.isclass(thing):
+            assert problems(f"{target}.{method}", example=False) == []
+
+
+def test_presets_are_at_the_top() -> None:
+    assert skhegraph.PRESETS["photo"].templates == ("a photo of a {}.",)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if inspect.isclass(getattr(skhegraph, n))])
