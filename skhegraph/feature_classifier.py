@@ -12,14 +12,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import assert_all_finite, check_array, gen_batches
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from skhegraph.labelled_rows import (
+    LabelledRows,
+    all_labels,
+    drop_unreadable,
+    name_rows,
+    unreadable_rows,
+)
 from skhegraph.support import (
     Floats,
     Ints,
+    Named,
     Support,
     class_means,
     distinct_rows,
@@ -82,37 +90,60 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
     def _validate_support(
         self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, distinct: bool = False
     ) -> Support:
-        """Validate parameters and support set, set `classes_` and `logit_scale_`.
-
-        With `distinct`, equal rows of a class become one row with the sum of their weights, in an
-        order that depends on the values alone, and the scale of the weights does not count.
-        """
+        """Validate parameters and support set, set `classes_` and `logit_scale_`."""
         self._validate_params()
+        return self._support(self._validate_rows(X, y, sample_weight), distinct=distinct)
+
+    def _validate_rows(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, reset: bool = True
+    ) -> LabelledRows:
+        """Validate a labelled set; leave rows of unreadable images out, with a warning."""
         _refuse_images(X, type(self).__name__)
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            reset=reset,
+        )
         with warnings.catch_warnings():  # one shot per class is no regression problem
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        labels = np.unique(y)  # rows of weight zero too: text and names follow the sorted labels
-        X, y, weight = _drop_unreadable(X, y, weight)
-        keep = weight > 0
-        self.classes_, index = np.unique(y[keep], return_inverse=True)
-        if len(self.classes_) < 2:
+        return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))))
+
+    def _support(
+        self, rows: LabelledRows, classes: ArrayLike | None = None, *, distinct: bool = False
+    ) -> Support:
+        """Make the support set of validated rows, set `classes_` and `logit_scale_`.
+
+        `classes` may name classes without a row. With `distinct`, equal rows of a class become one
+        row with the sum of their weights, in an order that depends on the values alone, and the
+        scale of the weights does not count.
+        """
+        # Labels of rows of weight zero too: text and names follow the sorted labels.
+        labels, asked = all_labels(rows.y, classes)
+        keep = rows.weight > 0
+        X, y, weight = unit_rows(rows.X[keep].astype(np.float64)), rows.y[keep], rows.weight[keep]
+        with_rows, index = np.unique(y, return_inverse=True)
+        if len(with_rows) < 2:
             raise ValueError(
-                f"y holds one class ({self.classes_[0]}); "
+                f"y holds one class ({with_rows[0]}); "
                 f"{type(self).__name__} needs samples of at least two classes."
-                if len(self.classes_)
+                if len(with_rows)
                 else "Every sample_weight is zero: no sample of any class is left."
             )
-        X, weight = unit_rows(X[keep]), weight[keep]
+        self.classes_ = labels[np.isin(labels, with_rows) | asked]
+        named = ~np.isin(self.classes_, with_rows)
         if distinct:
             X, index, weight = distinct_rows(X, index, weight)
             weight = effective_weights(weight)
         positive, negative, scale = self._text_nodes(X, index, weight, labels)
         self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
         P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in (positive, negative))
-        return Support(X, index, weight, P, N, self.logit_scale_)
+        without_rows = Named(named, P[named], N[named]) if named.any() else None
+        return Support(X, index, weight, P[~named], N[~named], self.logit_scale_, without_rows)
 
     def _text_nodes(
         self, X: Floats, y: Ints, weight: Floats, labels: NDArray[Any]
@@ -127,6 +158,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
                     "negative)."
                 )
             means = class_means(X, y, weight)
+            if len(means) < len(self.classes_):
+                raise ValueError(
+                    f"classes names {len(self.classes_) - len(means)} classes without an image, "
+                    "and text_features='prototypes' has no text to know them by: give "
+                    "text_features, or an image of each class."
+                )
             return means, mean_of_others(means), DEFAULT_LOGIT_SCALE
         P, N = given_text(source, len(labels), X.shape[1])
         kept = np.isin(labels, self.classes_)
@@ -231,8 +268,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         """
 
         def best(Z: Floats) -> Ints:
-            unknown = np.isnan(Z[:, 0])  # a checked row is NaN throughout or nowhere
-            return np.where(unknown, -1, self._logits(Z).argmax(axis=1))
+            logits = self._logits(Z)
+            return np.where(self._unknown(Z, logits), -1, logits.argmax(axis=1))
 
         index = self._in_chunks(X, best)
         unknown = index < 0
@@ -240,11 +277,15 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
             return self.classes_[index]
         return self._with_unknown(index, unknown)
 
+    def _unknown(self, Z: Floats, logits: Floats) -> NDArray[np.bool_]:
+        """Which unit rows get no class: those of unreadable images, NaN throughout."""
+        return np.isnan(Z[:, 0])  # a checked row is NaN throughout or nowhere
+
     def _with_unknown(self, index: Ints, unknown: NDArray[np.bool_]) -> NDArray[Any]:
         """Labels with the label for unknowns in the rows that have no feature."""
         if self.unknown_label is None:
             raise ValueError(
-                f"{_name_rows(unknown)} of X NaN throughout: images that could not be read have "
+                f"{name_rows(unknown)} of X NaN throughout: images that could not be read have "
                 "no class. Leave them out, or set unknown_label where the estimator has it."
             )
         return np.append(self.classes_, self.unknown_label)[index]
@@ -298,46 +339,6 @@ def _is_pair(source: Any) -> bool:
     return getattr(first, "ndim", 0) == 2 or (
         isinstance(first, (tuple, list)) and len(first) > 0 and isinstance(first[0], (tuple, list))
     )
-
-
-def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
-    """Rows that are NaN throughout; ValueError where a row has some NaN or an infinity.
-
-    `CLIPFeatures(on_error="nan")` gives such a row for an image that cannot be read.
-    """
-    missing = np.isnan(X)
-    unreadable: NDArray[np.bool_] = np.logical_and.reduce(missing, axis=1)
-    if not unreadable.any() or (missing.any(axis=1) & ~unreadable).any():
-        assert_all_finite(X, input_name="X")
-    return unreadable
-
-
-def _drop_unreadable(
-    X: Floats, y: NDArray[Any], weight: Floats
-) -> tuple[Floats, NDArray[Any], Floats]:
-    """Leave rows of unreadable images out of a fit, with one warning."""
-    unreadable = unreadable_rows(X)
-    if not unreadable.any():
-        return X, y, weight
-    lost = np.setdiff1d(y, y[~unreadable])
-    if len(lost):
-        raise ValueError(
-            f"Class {str(lost[0])!r} has no readable image: each of its rows of X is NaN "
-            "throughout. Give it an image that can be read, or leave the class out of y."
-        )
-    warnings.warn(
-        f"{_name_rows(unreadable)} of X NaN throughout (unreadable images) and left out of the "
-        "fit.",
-        UserWarning,
-        stacklevel=4,
-    )
-    return X[~unreadable], y[~unreadable], weight[~unreadable]
-
-
-def _name_rows(chosen: NDArray[np.bool_]) -> str:
-    rows = np.flatnonzero(chosen)
-    named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    return f"Row {named} is" if len(rows) == 1 else f"Rows {named} ({len(rows)} in all) are"
 
 
 def _refuse_images(X: Any, name: str) -> None:

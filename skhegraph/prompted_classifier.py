@@ -89,6 +89,16 @@ class PromptedClassifier(FeatureClassifier):
     def _text_sources(self) -> str:
         return "'clip', 'prototypes'"
 
+    def _text_source(self) -> str:
+        """Name of the text source, for a warning; empty without text."""
+        if isinstance(self.text_features, str):
+            if self.text_features == "prototypes":
+                return ""
+            own_weights = self.model_name.startswith(("skhegraph-", "hf-hub:", "local-dir:"))
+            weights = "" if own_weights else f" ({self.pretrained!r})"
+            return f"The text of {self.model_name!r}{weights}"
+        return "The given text_features"
+
     def _encode_prompts(self, names: list[str], n_features: int) -> tuple[Floats, Floats, float]:
         """Encode positive and negative prompts of the names with the named CLIP."""
         from skhegraph.clip.model import load_backbone

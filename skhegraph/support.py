@@ -15,6 +15,29 @@ Ints: TypeAlias = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
+class Named:
+    """Classes of a support set that have a name and no image.
+
+    Attributes
+    ----------
+    mask : ndarray of shape (n_all_classes,), bool
+        Which of all classes these are.
+    positive, negative : ndarray of shape (n_named, n_features), float64
+        Their unit text nodes.
+    """
+
+    mask: NDArray[np.bool_]
+    positive: Floats
+    negative: Floats
+
+    def merge(self, with_rows: Floats, named: ArrayLike) -> Floats:
+        """Join values of the classes with rows and of these, in the order of all classes."""
+        merged: Floats = np.empty((len(self.mask), *with_rows.shape[1:]), with_rows.dtype)
+        merged[~self.mask], merged[self.mask] = with_rows, named
+        return merged
+
+
+@dataclass(frozen=True)
 class Support:
     """A validated support set with the text nodes of its classes.
 
@@ -30,6 +53,8 @@ class Support:
         Unit text nodes `P` and `N`.
     logit_scale : float
         CLIP's frozen `exp(logit_scale)`, `tau`.
+    named : Named
+        Classes without a row; all else leaves them out.
     """
 
     X: Floats
@@ -38,10 +63,11 @@ class Support:
     positive: Floats
     negative: Floats
     logit_scale: float
+    named: Named | None = None
 
     @property
     def n_classes(self) -> int:
-        """Number of classes C."""
+        """Number of classes C that have rows."""
         return len(self.positive)
 
     @cached_property
@@ -120,12 +146,16 @@ def in_span(support: Support) -> tuple[Support, Floats]:
     ndarray of shape (r, n_features)
         Orthonormal rows.
     """
-    n_features = support.X.shape[1]
-    together = np.vstack([support.X, support.positive])
+    n_features, named = support.X.shape[1], support.named
+    nodes = [support.positive] if named is None else [support.positive, named.positive]
+    together = np.vstack([support.X, *nodes])
     if 2 * len(together) > n_features:
         return support, np.eye(n_features)
     basis = np.linalg.qr(together.T)[0].T
     parts = (array @ basis.T for array in (support.X, support.positive, support.negative))
     X, positive, negative = parts
-    inside = replace(support, X=X, positive=positive, negative=negative)
+    if named is not None:
+        nodes = [array @ basis.T for array in (named.positive, named.negative)]
+        named = Named(named.mask, *nodes)
+    inside = replace(support, X=X, positive=positive, negative=negative, named=named)
     return inside, basis

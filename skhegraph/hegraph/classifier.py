@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from numbers import Integral
+import copy
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skhegraph.feature_classifier import (
     LinearFeatureClassifier,
@@ -19,36 +19,20 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.hegraph.fusion import (
-    calibration_rows,
-    fit_fusion,
-    shots_per_class,
-    wrong_class_spread,
-)
-from skhegraph.hegraph.logits import text_logits
-from skhegraph.hegraph.parameters import check_top_k, class_prior
-from skhegraph.hegraph.residuals import fit_residuals
-from skhegraph.hegraph.visual import VisualModel
-from skhegraph.prompted_classifier import (
-    ENCODED,
-    ClassNames,
-    PromptedClassifier,
-    Templates,
-    are_encoded,
-)
-from skhegraph.support import Floats, Support, effective_weights, in_span, unit_rows
+from skhegraph.hegraph.adaptation import adapt, fitted_arrays
+from skhegraph.hegraph.familiarity import evidence, familiarity, log_density
+from skhegraph.hegraph.parameters import check_top_k, check_unknown_label, class_prior
+from skhegraph.labelled_rows import LabelledRows
+from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
+from skhegraph.support import Floats
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch_geometric.data import HeteroData
 
-#: Path weights of the network, which adapts the positive text nodes.
-NETWORK_PATHS = (
-    "positive_to_negative",
-    "visual_to_negative",
-    "positive_to_positive",
-    "visual_to_positive",
-    "negative_to_positive",
-)
+#: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
+#: a few-shot task, and a bound of the size where there are thousands.
+SHOTS_KEPT = 64
 
 
 class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
@@ -119,7 +103,12 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         hand. None: as often as their rows. A mapping from label to weight multiplies that.
     unknown_label : str, int or None, default=None
         What `predict` returns for a row that is NaN throughout, as `CLIPFeatures` gives for an
-        unreadable image with ``on_error="nan"``; None raises. Of the type of the labels.
+        unreadable image with ``on_error="nan"`` (None raises), and for a row below
+        `unknown_threshold`. Of the type of the labels.
+    unknown_threshold : float or None, default=None
+        Rows whose :meth:`score_samples` is lower get `unknown_label`: in standard deviations of
+        left-out support rows from their mean, so that -2 turns away few images of the classes.
+        None turns none away. Probabilities stay over `classes_`.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that calibrate `a` and `b`, and the rows of a step of the network, where a
         large support set has more than enough of them.
@@ -150,6 +139,26 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Negative nodes `N'` after the network.
     visual_nodes_ : ndarray of shape (n_classes, n_features), float32
         Adapted visual nodes `V'`.
+    familiarity_scale_ : ndarray of shape (3,)
+        Factors of density and evidence in :meth:`score_samples`, and an offset.
+    visual_whitener_ : ndarray of shape (r, n_features), float32
+        Orthogonal rows `W` with `W'W` the precision of the discriminant in their span.
+    visual_centre_ : ndarray of shape (n_features,), float32
+        Origin `m0` of that span.
+    outside_variance_ : float
+        Variance along each direction outside it; inf where it is all.
+    support_features_ : ndarray of shape (m, n_features)
+        Rows of the support set as given, for explanations and :meth:`partial_fit`: all after
+        `partial_fit`, the first 64 of each class after `fit`.
+    support_labels_, support_weight_, support_index_ : ndarray of shape (m,)
+        Their class (index into `classes_`), weight, and number in the `X` given to `fit`, or in
+        all that `partial_fit` was given.
+    support_share_ : ndarray of shape (m,)
+        Share of each in the adapted visual node of its class.
+    support_whole_ : bool
+        Whether these are all rows given.
+    n_samples_seen_ : int
+        Rows given so far.
     graph_ : dict
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
     top_k_ : int or None
@@ -211,6 +220,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         "n_steps": [Interval(Integral, 0, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "unknown_label": [str, Integral, None],
+        "unknown_threshold": [Interval(Real, None, None, closed="neither"), None],
         "random_state": ["random_state"],
     }
 
@@ -238,6 +248,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         n_steps: int = 20,
         class_weight: str | dict[Any, float] | None = "balanced",
         unknown_label: str | int | None = None,
+        unknown_threshold: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
     ) -> None:
@@ -265,10 +276,16 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         self.n_steps = n_steps
         self.class_weight = class_weight
         self.unknown_label = unknown_label
+        self.unknown_threshold = unknown_threshold
         self.random_state = random_state
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        classes: ArrayLike | None = None,
     ) -> HeGraphClassifier:
         """Fit on a labelled support set.
 
@@ -280,6 +297,10 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             Labels.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights relative to each other; a weight of k equals k copies of the row.
+        classes : array-like of labels, default=None
+            All labels, also of classes that have a name and no image yet: their text, and the
+            images of classes whose texts are alike, say where their images should be. Needs text.
+            None takes the labels of `y`.
 
         Returns
         -------
@@ -296,163 +317,154 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        support = self._validate_support(X, y, sample_weight, distinct=True)
+        self._validate_params()
+        self._fit(self._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
+        self.n_samples_seen_ = _num_samples(X)
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> HeGraphClassifier:
+        """Fit on more images, with the answer of a fit on all that were given.
+
+        The rows given before are kept in the fitted estimator, and the fit is made anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features.
+        y : array-like of shape (n_samples,)
+            Labels; new ones too, if the text source knows them.
+        classes : array-like of labels, default=None
+            Labels of classes without an image so far, as in :meth:`fit`; those of earlier calls
+            are remembered.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, on one scale over all calls.
+
+        Returns
+        -------
+        HeGraphClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`fit`, and if an earlier `fit` kept only part of its rows.
+        TypeError, OSError
+            As in :meth:`fit`.
+        """
+        self._validate_params()
+        fitted = hasattr(self, "coef_")
+        if fitted and not self.support_whole_:
+            raise ValueError(
+                f"fit kept {SHOTS_KEPT} rows of each class and was given more: for more images "
+                "later, call partial_fit from the start, which keeps all, or fit on all at once."
+            )
+        rows = self._validate_rows(X, y, sample_weight, reset=not fitted)
+        n_seen = _num_samples(X)
+        if fitted:
+            labels = self.classes_[self.support_labels_]
+            earlier = LabelledRows(
+                self.support_features_, labels, self.support_weight_, self.support_index_
+            )
+            rows = earlier.followed_by(rows, self.n_samples_seen_)
+            n_seen += self.n_samples_seen_
+            named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
+            if len(named) or classes is not None:
+                classes = np.concatenate([named, rows.y, () if classes is None else classes])
+        updated = copy.copy(self)  # if it fails, the fitted estimator is as it was
+        updated._fit(rows, classes, None)
+        updated.n_samples_seen_ = n_seen
+        self.__dict__.update(vars(updated))
+        return self
+
+    def _fit(self, rows: LabelledRows, classes: ArrayLike | None, shots_kept: int | None) -> None:
+        """Fit on validated rows, and keep them."""
+        support = self._support(rows, classes, distinct=True)
         check_top_k(self.top_k, support.n_classes)
-        self._check_unknown_label()
-        has_text = not (isinstance(self.text_features, str) and self.text_features == "prototypes")
-        self._warn_if_ignored(has_text)
+        check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
-        # Few rows of a class stand for few, however much the class counts: effective numbers.
-        counts = support.sample_weight * (prior / support.shots)[support.y]
-        loss_weight = effective_weights(counts)
-        rng = check_random_state(self.random_state)
-
-        # All but the network works in the span of the rows and the text.
-        inside, basis = in_span(support)
-        X, P, tau = inside.X, inside.positive, support.logit_scale
-
-        # Messages adapt the visual nodes; leave-one-out logits weigh the two branches.
-        model = VisualModel(
-            inside,
-            P if has_text else None,
-            self.positive_to_visual if has_text else None,
-            self.visual_to_visual if has_text else None,
-            n_features=support.X.shape[1],
-        )
-        zero_shot = text_logits(X, P, tau) if has_text else None
-        discriminant, a, b = fit_fusion(
-            model, zero_shot, loss_weight, rng, self.text_weight, self.visual_weight
-        )
-        coef, intercept = (b * part for part in discriminant.linear())
-        # Residuals learn on logits between in-sample (which few shots separate all too well) and
-        # leave-one-out ones (of a model with one row less): by the share 1/k of a row in its class.
-        visual = X @ coef.T + intercept
-        held_out = b * discriminant.leave_one_out(np.arange(len(support.y)))
-        visual += (held_out - visual) / shots_per_class(support)
-
-        # The network adapts the text nodes, where it has paths.
-        rows = calibration_rows(support, rng)
-        fused = X[rows] @ (coef + a * tau * P).T + intercept
-        self.penalty_ = self.penalty / wrong_class_spread(fused, support.y[rows]) ** 2
-        nodes, N, self.loss_curve_ = self._adapt_text(support, visual, loss_weight, a, rng)
-
-        # Residuals adapt each class to what both branches leave over.
-        D = fit_residuals(
-            X,
-            support.y,
-            loss_weight,
-            text_logits(support.X, nodes, a * tau) + visual,
-            self.penalty_,
-            discriminant.omega,
-            inside.visual.mean(axis=0),
-        )
-        self.n_iter_ = D.n_steps
-
-        self.graph_ = {
-            "positive": support.positive.astype(np.float32),
-            "negative": support.negative.astype(np.float32),
-            "visual": support.visual.astype(np.float32),
-        }
-        self.top_k_ = self.top_k
-        self.positive_nodes_ = nodes.astype(np.float32)
-        self.negative_nodes_ = N.astype(np.float32)
-        self.visual_nodes_ = (discriminant.visual_nodes() @ basis).astype(np.float32)
-        self.positive_to_visual_ = float(model.messages.positive_to_visual)
-        self.visual_to_visual_ = float(model.messages.visual_to_visual)
-        self.shrinkage_, self.text_weight_, self.visual_weight_ = discriminant.shrinkage, a, b
-        self.visual_coef_, self.visual_intercept_ = coef @ basis, intercept
-        self.text_coef_, self.text_intercept_ = a * tau * nodes + D.coef @ basis, D.intercept
-        self.log_prior_ = np.log(prior)
-        # Both branches are linear, and so is their sum: one matrix product predicts.
-        self.coef_ = self.text_coef_ + self.visual_coef_
-        self.intercept_ = self.text_intercept_ + self.visual_intercept_ + self.log_prior_
-        if not np.isfinite(self.coef_).all():
+        adapted = adapt(support, prior, self.get_params(deep=False), self._text_source())
+        arrays, class_share = fitted_arrays(support, adapted, prior)
+        if not np.isfinite(arrays["coef_"]).all():
             raise ValueError(
                 "The fitted coefficients are not finite: lower logit_scale, text_weight or "
                 "visual_weight."
             )
-        return self
+        self.__dict__.update(arrays)
+        self.top_k_ = self.top_k
+        kept = rows.to_keep(shots_kept)
+        codes = np.searchsorted(self.classes_, kept.y)
+        used = rows.weight > 0
+        total = np.bincount(np.searchsorted(self.classes_, rows.y[used]), rows.weight[used])
+        self.support_features_, self.support_labels_ = kept.X, codes
+        self.support_weight_, self.support_index_ = kept.weight, kept.number
+        self.support_share_ = class_share[codes] * kept.weight / total[codes]
+        self.support_whole_ = len(kept.y) == int(used.sum())
 
-    def _adapt_text(
-        self,
-        support: Support,
-        visual: Floats,
-        loss_weight: Floats,
-        text_weight: float,
-        rng: np.random.RandomState,
-    ) -> tuple[Floats, Floats, list[float]]:
-        """Positive nodes (unit rows) and negative nodes after the network, and its losses."""
-        into_positive = [getattr(self, name) for name in NETWORK_PATHS[2:]]
-        if not (any(into_positive) and self.n_steps and text_weight):
-            return support.positive, support.negative, []
-        from skhegraph.clip.model import resolve_device
-        from skhegraph.hegraph.graph import build_graph
-        from skhegraph.hegraph.network import PathWeights
-        from skhegraph.hegraph.training import train_text_nodes
+    def _unknown(self, Z: Floats, logits: Floats) -> NDArray[np.bool_]:
+        unreadable = super()._unknown(Z, logits)
+        if self.unknown_threshold is None:
+            return unreadable
+        return unreadable | (self._familiarity(Z, logits) < self.unknown_threshold)
 
-        nodes = {
-            "positive": support.positive,
-            "negative": support.negative,
-            "visual": support.visual,
-        }
-        P, N, curve = train_text_nodes(
-            build_graph(nodes, self.top_k),
-            PathWeights(*(getattr(self, name) for name in NETWORK_PATHS)),
-            support,
-            text_weight=text_weight,
-            visual_logits=visual,
-            loss_weight=loss_weight,
-            # The ridge on D, for matrices that move all classes at once.
-            penalty=self.penalty_ / (2 * shots_per_class(support)),
-            n_steps=self.n_steps,
-            rng=rng,
-            device=resolve_device(self.device),
+    def _familiarity(self, Z: Floats, logits: Floats) -> Floats:
+        density = log_density(
+            Z,
+            self.visual_nodes_,
+            self.visual_whitener_,
+            self.visual_centre_,
+            self.outside_variance_,
         )
-        return unit_rows(P), N, curve
+        return familiarity(density, evidence(logits), self.familiarity_scale_)
 
-    def _warn_if_ignored(self, has_text: bool) -> None:
-        """Warn of parameters that were set and cannot act."""
-        paths = [name for name in NETWORK_PATHS if getattr(self, name)]
-        into_negative = [name for name in paths if name.endswith("to_negative")]
-        into_positive = [name for name in paths if name.endswith("to_positive")]
-        graph = ["positive_to_visual", "visual_to_visual", "text_weight", "logit_scale"]
-        given = {name for name in [*graph, "top_k", "negative_templates"] if self._is_set(name)}
-        cases = [
-            (not has_text, [*graph, *paths, "top_k"], "text_features='prototypes' has no text"),
-            (not into_positive, ["top_k"], "no path weight into the positive nodes is above 0"),
-            (
-                not self.negative_to_positive,
-                [*into_negative, "negative_templates"],
-                "negative_to_positive=0 leaves the negative nodes without effect",
-            ),
-            (self.n_steps == 0, into_positive, "n_steps=0 trains no network"),
-            (self.text_weight == 0, [*into_positive, "logit_scale"], "text_weight=0"),
-        ]
-        for applies, names, why in cases:
-            ignored = [name for name in names if name in given or name in paths]
-            if applies and ignored:
-                message = f"{', '.join(ignored)}: ignored, since {why}."
-                warnings.warn(message, UserWarning, stacklevel=3)
-                return
+    def score_samples(self, X: ArrayLike) -> Floats:
+        """How familiar each sample is: whether it belongs to any of the classes.
 
-    def _is_set(self, name: str) -> bool:
-        return getattr(self, name) is not None
+        The sum of two measures, :mod:`skhegraph.hegraph.familiarity`: the density of the images
+        about the adapted visual nodes, and how far one class stands out. (Ours: the paper has no
+        unknown classes.)
 
-    def _check_unknown_label(self) -> None:
-        """Refuse a label for unknowns that is a class or would change the type of the labels."""
-        label = self.unknown_label
-        if label is None:
-            return
-        if label in self.classes_:
-            raise ValueError(f"unknown_label={label!r} is one of the classes: choose another.")
-        if self.classes_.dtype.kind == "b" or (
-            isinstance(label, str) != isinstance(self.classes_[0], str)
-        ):
-            raise ValueError(
-                f"unknown_label={label!r} ({type(label).__name__}) is not of the type of the "
-                f"labels ({type(self.classes_[0]).__name__}), so one array cannot hold both."
-                + (ENCODED if are_encoded(self.classes_) else "")
-            )
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features. A row that is NaN throughout gives NaN.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Higher is more familiar: standard deviations of left-out support rows from their mean.
+            `predict` compares it with `unknown_threshold`.
+        """
+        return self._in_chunks(X, lambda Z: self._familiarity(Z, self._logits(Z)))
+
+    def explain(self, X: ArrayLike, n_classes: int = 3, n_support: int = 3) -> pd.DataFrame:
+        """Why: evidence of text and images for the top classes of each sample.
+
+        See :func:`skhegraph.hegraph.evidence.explain`; :func:`skhegraph.inspection.explain` does
+        the same for a pipeline from images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Image features.
+        n_classes : int, default=3
+            Most probable classes of each sample.
+        n_support : int, default=3
+            Support rows that weighed most.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each sample and class.
+        """
+        from skhegraph.hegraph.evidence import explain
+
+        return explain(self, X, n_classes=n_classes, n_support=n_support)
 
     def branch_proba(self, X: ArrayLike) -> Bunch:
         """Probabilities of the text-based, the visual-based and the fused classifier.

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.utils import check_scalar, gen_batches
+from sklearn.utils._optional_dependencies import check_pandas_support
 
 from skhegraph.support import Floats, Ints, unit_rows
 
@@ -108,7 +109,7 @@ def explain(
     0      0     1      0
     1      0     2      1
     """
-    pandas = _import_pandas()
+    pandas = check_pandas_support("explain")
     check_scalar(n_classes, "n_classes", Integral, min_val=1)
     check_scalar(n_support, "n_support", Integral, min_val=0)
     Z = np.asarray(clf._in_chunks(X, lambda rows: rows), dtype=np.float64)
@@ -157,6 +158,7 @@ def _explain_rows(
     best = np.argsort(-logits, axis=1, kind="stable")[:, :n_classes]
     each = np.arange(len(Z))[:, None]
     evidence = (parts - parts.mean(axis=2, keepdims=True))[:, each, best]
+    evidence[np.abs(evidence) < 1e-12] = 0  # rounding
     total = np.abs(evidence).sum(axis=0)
     share = evidence[:2] / np.where(total > 0, total, 1)
     weighty = weightiest_rows(clf, Z, best, n_support)
@@ -224,14 +226,3 @@ def _refuse_nan(Z: Floats) -> None:
             f"X is NaN throughout in row {shown}: an image that could not be read has no "
             "explanation. Leave it out."
         )
-
-
-def _import_pandas() -> Any:
-    """Import pandas, which the frame needs."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            "explain returns a pandas frame, and pandas is not installed: pip install pandas."
-        ) from error
-    return pandas

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtr
 from sklearn.utils import compute_class_weight
 
 from skhegraph.prompted_classifier import ENCODED, are_encoded
-from skhegraph.support import Floats, Support
+from skhegraph.support import Floats, Ints, Support
+
+#: Path weights of the network, which adapts the positive text nodes.
+NETWORK_PATHS = (
+    "positive_to_negative",
+    "visual_to_negative",
+    "positive_to_positive",
+    "visual_to_positive",
+    "negative_to_positive",
+)
+#: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
+#: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
+UNRELATED = 3.0
 
 
 def check_top_k(top_k: int | None, n_classes: int) -> None:
@@ -26,7 +41,8 @@ def class_prior(
 ) -> Floats:
     """Share of each class in the log-loss, which is also its probability before an image is seen.
 
-    Weights of a mapping multiply the share of the class among the rows.
+    Weights of a mapping multiply the share of the class among the rows. A class that has a name
+    and no row counts as one of the mean number of rows.
     """
     if class_weight == "balanced":
         return np.full(len(classes), 1 / len(classes))
@@ -43,5 +59,78 @@ def class_prior(
         raise ValueError(
             f"class_weight={class_weight!r}: expected a positive finite weight for each label."
         )
-    prior = factors * support.shots
+    shots = support.shots
+    if support.named is not None:
+        shots = support.named.merge(shots, shots.mean())
+    prior = factors * shots
     return prior / prior.sum()
+
+
+def check_unknown_label(
+    label: str | int | None, threshold: float | None, classes: NDArray[Any]
+) -> None:
+    """Refuse a label for unknowns that is a class or would change the type of the labels."""
+    if label is None:
+        if threshold is not None:
+            raise ValueError(
+                f"unknown_threshold={threshold!r} needs a label to predict below it: set "
+                "unknown_label."
+            )
+        return
+    if label in classes:
+        raise ValueError(f"unknown_label={label!r} is one of the classes: choose another.")
+    if classes.dtype.kind == "b" or (isinstance(label, str) != isinstance(classes[0], str)):
+        raise ValueError(
+            f"unknown_label={label!r} ({type(label).__name__}) is not of the type of the "
+            f"labels ({type(classes[0]).__name__}), so one array cannot hold both."
+            + (ENCODED if are_encoded(classes) else "")
+        )
+
+
+def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
+    """Warn of parameters that were set and cannot act."""
+    paths = [name for name in NETWORK_PATHS if params[name]]
+    into_negative = [name for name in paths if name.endswith("to_negative")]
+    into_positive = [name for name in paths if name.endswith("to_positive")]
+    graph = ["positive_to_visual", "visual_to_visual", "text_weight", "logit_scale"]
+    given = {name for name in [*graph, "top_k", "negative_templates"] if params[name] is not None}
+    cases = [
+        (not has_text, [*graph, *paths, "top_k"], "text_features='prototypes' has no text"),
+        (not into_positive, ["top_k"], "no path weight into the positive nodes is above 0"),
+        (
+            not params["negative_to_positive"],
+            [*into_negative, "negative_templates"],
+            "negative_to_positive=0 leaves the negative nodes without effect",
+        ),
+        (params["n_steps"] == 0, into_positive, "n_steps=0 trains no network"),
+        (params["text_weight"] == 0, [*into_positive, "logit_scale"], "text_weight=0"),
+    ]
+    for applies, names, why in cases:
+        ignored = [name for name in names if name in given or name in paths]
+        if applies and ignored:
+            message = f"{', '.join(ignored)}: ignored, since {why}."
+            warnings.warn(message, UserWarning, stacklevel=4)
+            return
+
+
+def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) -> None:
+    """Warn where the text seems to come from another CLIP than the images.
+
+    The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
+    half as far from always as chance is; and the cosines must be as small as those of unrelated
+    features, `1 / sqrt(n_features)`, give or take.
+    """
+    n_rows, n_classes = cosines.shape
+    hits = int((cosines.argmax(axis=1) == y).sum())
+    useful = min(2 / n_classes, (1 + 1 / n_classes) / 2)
+    size = float(np.sqrt(np.square(cosines).mean()))
+    if size > UNRELATED / np.sqrt(n_features) or bdtr(hits, n_rows, useful) > 0.01:
+        return
+    warnings.warn(
+        f"{source} classifies {hits} of {n_rows} support rows right, no better than chance, and "
+        f"its cosine with X is {size:.2f} (root mean square), as of unrelated features: is X from "
+        "another CLIP of the same width? Give CLIPFeatures and the classifier the same model_name "
+        "and pretrained (make_hegraph_pipeline does), or set text_features='prototypes'.",
+        UserWarning,
+        stacklevel=4,
+    )

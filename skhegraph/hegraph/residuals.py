@@ -84,18 +84,19 @@ def fit_residuals(
     if logits.size > LOGITS_IN_DOUBLE:
         Z, logits, weight = (array.astype(np.float32) for array in (Z, logits, weight))
 
+    fused = np.empty_like(logits)
+
     def objective(flat: Floats) -> tuple[float, Floats]:
         D = flat.reshape(n_classes, -1)
-        fused = Z @ D.T.astype(Z.dtype, copy=False)
-        fused += logits
-        fused -= fused.max(axis=1, keepdims=True)
+        np.matmul(Z, D.T.astype(Z.dtype, copy=False), out=fused)
+        np.add(fused, logits, out=fused)
+        np.subtract(fused, fused.max(axis=1, keepdims=True), out=fused)
         own = fused[rows, y]
         np.exp(fused, out=fused)
         sums = fused.sum(axis=1)
         loss = weight @ (np.log(sums) - own) + 0.5 * penalty * (flat @ flat)
-        fused /= sums[:, None]
-        fused[rows, y] -= 1
-        fused *= weight[:, None]
+        np.multiply(fused, (weight / sums)[:, None], out=fused)
+        fused[rows, y] -= weight
         gradient = (fused.T @ Z).astype(np.float64, copy=False) + penalty * D
         return float(loss / total), gradient.ravel() / total
 

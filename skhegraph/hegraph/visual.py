@@ -20,9 +20,10 @@ Where the images have no visual signal at all (equal rows) variances are held at
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from skhegraph.support import Floats, Ints, Support
 
@@ -36,6 +37,8 @@ MESSAGE_PRIOR = 0.05
 #: Least share of the variance of the class means about their prediction that is freedom: the
 #: scatter within classes may by chance explain all of it.
 LEAST_FREEDOM = 0.05
+#: Logits above which products are computed in single precision, and rows at a time.
+LOGITS_IN_DOUBLE, ROWS_PER_CHUNK = 4_000_000, 1024
 #: Least variance: rows have unit length, so below it a variance is rounding.
 LEAST_VARIANCE = 1e-12
 
@@ -55,6 +58,8 @@ class Messages(NamedTuple):
         `m0`.
     prior : ndarray of shape (n_classes, n_classes)
         `g K + v I`.
+    edge_variance : float
+        `g`.
     """
 
     positive_to_visual: float
@@ -63,6 +68,7 @@ class Messages(NamedTuple):
     freedom: float
     centre: Floats
     prior: Floats
+    edge_variance: float
 
 
 class Linear(NamedTuple):
@@ -78,9 +84,14 @@ class Linear(NamedTuple):
 
 def text_edges(text: Floats) -> Floats:
     """Similarities `K` of the centred text nodes, mean diagonal 1; the identity without text."""
-    K = text @ text.T
-    trace = np.trace(K)
-    return K * (len(K) / trace) if trace > LEAST_VARIANCE else np.eye(len(K))
+    scale = edge_scale(text)
+    return scale * text @ text.T if scale else np.eye(len(text))
+
+
+def edge_scale(text: Floats) -> float:
+    """Factor from products of centred text nodes to `K`; 0 without text."""
+    trace = float(np.square(text).sum())
+    return len(text) / trace if trace > LEAST_VARIANCE else 0.0
 
 
 def estimate_messages(
@@ -152,7 +163,7 @@ def estimate_messages(
     prior_cov = ratio * delta * edges + freedom * np.eye(len(edges))
     precision = np.linalg.inv(prior_cov + np.diag(noise / shots))
     centre = precision.sum(axis=0) @ (means - rho * text) / precision.sum()
-    return Messages(rho, ratio, noise, freedom, centre, prior_cov)
+    return Messages(rho, ratio, noise, freedom, centre, prior_cov, ratio * delta)
 
 
 class VisualModel:
@@ -183,11 +194,14 @@ class VisualModel:
         n_rows, self.n_features = float(shots.sum()), n_features or support.X.shape[1]
         self.support, self.shots, self.means = support, shots, means
         self.text = np.zeros_like(means) if text is None else text - text.mean(axis=0)
+        self.named_text: Floats | None = None
+        if text is not None and support.named is not None:
+            self.named_text = support.named.positive - text.mean(axis=0)
         edges = text_edges(self.text)
         self.messages = estimate_messages(
             support, self.text, edges, positive_to_visual, visual_to_visual
         )
-        rho, _, noise, _, m0, prior = self.messages
+        rho, _, noise, _, m0, prior, _ = self.messages
         self.left_over = means - rho * self.text - m0
         residual = np.sqrt(support.sample_weight)[:, None] * (support.X - means[support.y])
         df = max(n_rows - len(shots), 0.0)
@@ -222,13 +236,14 @@ class Discriminant:
 
     def __init__(self, model: VisualModel, shrinkage: float) -> None:
         self.model, self.shrinkage = model, shrinkage
-        rho, _, noise, _, m0, _ = model.messages
+        rho, _, noise, _, m0, _, _ = model.messages
         values = model.scatter + shrinkage * noise
         self.rows = model.df + shrinkage * model.n_features
         outside = (model.n_features - len(values)) * shrinkage * noise
         total = values.sum() + outside
         self.noise = total / self.rows  # total variance, tr(s S)
         values = np.maximum(values / total, LEAST_VARIANCE)
+        self.values = values
         S = (model.axes * values) @ model.axes.T
         #: Prior covariance of class means and residuals, unit trace.
         self.omega = (S + model.text_root.T @ model.text_root) / 2 if model.has_text else S
@@ -250,17 +265,42 @@ class Discriminant:
         self.own_share = np.square(model.modes) @ gain / model.shots[:, None]
         self.centre = m0
 
-    def visual_nodes(self) -> Floats:
-        """Adapted visual nodes `V'`, shape (n_classes, n_features)."""
-        return self.centre + self.nodes @ self.inverse_F
+    def visual_nodes(self, nodes: Floats | None = None) -> Floats:
+        """Adapted visual nodes `V'`, shape (n_classes, n_features); of `nodes` where given."""
+        return self.centre + (self.nodes if nodes is None else nodes) @ self.inverse_F
 
-    def linear(self) -> Linear:
+    def named_nodes(self) -> Floats:
+        """Visual nodes of classes without an image, as `nodes`: what text and neighbours predict.
+
+        The conditional mean `rho t + g K_no (g K + v I)^-1 (V' - m0 - rho T)`, with the
+        similarities `K_no` between these classes and those that have images.
+        """
+        model, text = self.model, self.model.named_text
+        assert text is not None
+        messages = model.messages
+        rho, edges = messages.positive_to_visual, edge_scale(model.text) * text @ model.text.T
+        deviations = self.nodes - rho * model.text @ self.F
+        told = messages.edge_variance * edges @ np.linalg.solve(messages.prior, deviations)
+        return rho * text @ self.F + told
+
+    def linear(self, nodes: Floats | None = None) -> Linear:
         """Logits `-(z - V'_c)' (s S)^-1 (z - V'_c) / 2`, without what all classes share."""
-        coef = self.nodes @ self.F.T / self.noise
-        quadratic = np.square(self.nodes).sum(axis=1) / self.noise
+        nodes = self.nodes if nodes is None else nodes
+        coef = nodes @ self.F.T / self.noise
+        quadratic = np.square(nodes).sum(axis=1) / self.noise
         return Linear(coef, -0.5 * quadratic - coef @ self.centre)
 
-    def leave_one_out(self, rows: Ints) -> Floats:
+    def whitener(self) -> Floats:
+        """Rows `W` with `W'W` the inverse of `s S`, orthogonal to each other."""
+        return (self.model.axes / np.sqrt(self.values * self.noise)).T
+
+    def outside_variance(self) -> float:
+        """Variance along each direction outside the coordinates at hand; inf if there is none."""
+        if self.model.n_features == len(self.values):
+            return np.inf
+        return max(self.shrinkage * self.model.messages.noise / self.rows, LEAST_VARIANCE)
+
+    def leave_one_out(self, rows: Ints, share: float = 1.0, *, shared: bool = False) -> Floats:
         """Logits of support rows, each by a model that has not seen it, in closed form.
 
         The row's own node moves by `-h / (1 - h) (z - V'_c)` with the row's share `h`, and the
@@ -269,21 +309,50 @@ class Discriminant:
         the Sherman-Morrison formula. What a row moves less is kept: scalars, `m0`, `Omega`, the
         nodes of other classes, and the scatter between classes that have other rows. (To take that
         part out as well does harm: `Omega` has seen the row, and then tells on it.)
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Support rows.
+        share : float, default=1.0
+            1 gives these logits, 0 those of the model that has seen the rows, and a share of both
+            the sum of their shares.
+        shared : bool, default=False
+            Add what all classes share: log-densities up to a constant.
         """
+        n_classes = len(self.nodes)
+        dtype = np.float64 if len(rows) * n_classes <= LOGITS_IN_DOUBLE else np.float32
+        out: Floats = np.empty((len(rows), n_classes), dtype)
+        for chunk in gen_batches(len(rows), ROWS_PER_CHUNK):
+            out[chunk] = self._left_out(rows[chunk], share, shared, out.dtype)
+        return out
+
+    def _left_out(self, rows: Ints, share: float, shared: bool, dtype: Any) -> Floats:
+        """Logits of :meth:`leave_one_out` of some rows, with products in the given precision."""
         support = self.model.support
         X, y, weight = support.X[rows], support.y[rows], support.sample_weight[rows]
         each = np.arange(len(rows))
         Z = (X - self.centre) @ self.F
-        share = weight[:, None] * self.own_share[y]
-        share = share / np.maximum(1 - share, 1e-6)
-        own = self.nodes[y] - share * (Z - self.nodes[y])
         d, loss = self._scatter_loss(X, y, weight)
         loss = loss / np.maximum(1 - loss * np.square(d).sum(axis=1), 1e-6)
-        squared = np.square(self.nodes).sum(axis=1) - 2 * Z @ self.nodes.T
-        squared[each, y] = (own * own - 2 * Z * own).sum(axis=1)
-        along = (d * Z).sum(axis=1)[:, None] - d @ self.nodes.T
+        part = weight[:, None] * self.own_share[y]
+        part = part / np.maximum(1 - part, 1e-6)
+        own = self.nodes[y] - part * (Z - self.nodes[y])
+        nodes = self.nodes.T.astype(dtype)
+        along = -(d.astype(dtype) @ nodes)
+        along += (d * Z).sum(axis=1, keepdims=True)
         along[each, y] = (d * (Z - own)).sum(axis=1)
-        return -0.5 * (squared + loss[:, None] * np.square(along)) / self.noise
+        np.square(along, out=along)
+        along *= (share * loss)[:, None]
+        squared = -2 * (Z.astype(dtype) @ nodes)
+        squared += np.square(self.nodes).sum(axis=1)
+        squared[each, y] *= 1 - share
+        squared[each, y] += share * (own * own - 2 * Z * own).sum(axis=1)
+        if shared:
+            squared += np.square(Z).sum(axis=1, keepdims=True)
+        squared += along
+        squared *= -0.5 / self.noise
+        return squared
 
     def _scatter_loss(self, X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Floats]:
         """Directions `d` (n, D) and factors (n,) of `d d'` that the scatter loses without a row."""

@@ -335,7 +335,7 @@ def plain(value: Any) -> bool:
         return all(plain(v) for v in value)
     if isinstance(value, np.ndarray):
         return value.dtype != object
-    return value is None or type(value) in (int, float, str)
+    return value is None or type(value) in (bool, int, float, str)
 
 
 @both

@@ -138,5 +138,5 @@ def test_what_is_refused(by_hand):
 
 def test_without_pandas(by_hand, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match="explain requires pandas"):
         explain(by_hand, [[1.0, 0.0]])

@@ -1,0 +1,68 @@
+"""How familiar a query is: whether it lies where images lie, and whether one class stands out.
+
+Two measures, each of which misses what the other sees:
+
+    density  = -min_c (z - V'_c)' (s S)^-1 (z - V'_c) / 2     nearest adapted visual node
+    evidence = max_c l_c - mean_c l_c                         fused logits `l`
+
+An image of another world is far from every node though its logits may favour a class; an image of
+a class that is missing lies among the others and favours none. Each is measured in standard
+deviations of the support rows, scored by models that have not seen them; their sum is scaled so
+that those rows have mean 0 and standard deviation 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skhegraph.support import Floats
+
+#: Least standard deviation: equal support rows say nothing about other images.
+LEAST_DEVIATION = 1e-6
+
+
+def log_density(
+    Z: Floats, nodes: Floats, whitener: Floats, centre: Floats, outside_variance: float
+) -> Floats:
+    """Gaussian log-density of unit rows at the nearest node, up to a constant; shape (n_queries,).
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_queries, n_features)
+        Queries.
+    nodes : ndarray of shape (n_classes, n_features)
+        Adapted visual nodes.
+    whitener : ndarray of shape (r, n_features)
+        Orthogonal rows `W` with `W'W` the precision in their span.
+    centre : ndarray of shape (n_features,)
+        Origin of that span.
+    outside_variance : float
+        Variance along each direction outside the span.
+    """
+    W = whitener.astype(Z.dtype, copy=False)
+    away = Z - centre.astype(Z.dtype, copy=False)
+    U, A = away @ W.T, (nodes - centre).astype(Z.dtype) @ W.T
+    squared = (np.square(A).sum(axis=1) - 2 * U @ A.T).min(axis=1) + np.square(U).sum(axis=1)
+    if np.isfinite(outside_variance):
+        inside = np.square(U) @ (1 / np.square(W).sum(axis=1))
+        squared += np.maximum(np.square(away).sum(axis=1) - inside, 0) / outside_variance
+    return -0.5 * squared
+
+
+def evidence(logits: Floats) -> Floats:
+    """How far the best class stands above the mean of all; shape (n_queries,)."""
+    return logits.max(axis=1) - logits.mean(axis=1)
+
+
+def familiarity_scale(density: Floats, evidence: Floats) -> Floats:
+    """Factors of the two measures and an offset, from their values on left-out support rows."""
+    measures = np.stack([density, evidence]).astype(np.float64)
+    factors = 1 / np.maximum(measures.std(axis=1), LEAST_DEVIATION)
+    total = factors @ measures
+    factors /= max(float(total.std()), LEAST_DEVIATION)
+    return np.append(factors, -float((factors @ measures).mean()))
+
+
+def familiarity(density: Floats, evidence: Floats, scale: Floats) -> Floats:
+    """Score of queries: higher is more familiar."""
+    return scale[0] * density + scale[1] * evidence + scale[2]

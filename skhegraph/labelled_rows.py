@@ -1,0 +1,141 @@
+"""A labelled set as it is given: what is refused, what is left out, what is kept of it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import assert_all_finite
+
+from skhegraph.support import Floats, Ints
+
+
+class LabelledRows(NamedTuple):
+    """Validated rows of a labelled set, those of unreadable images left out.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32 or float64
+        Rows as given.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    weight : ndarray of shape (n_samples,), float64
+        Weights, zeros too.
+    number : ndarray of shape (n_samples,), intp
+        Number of each row in what was given.
+    """
+
+    X: Floats
+    y: NDArray[Any]
+    weight: Floats
+    number: Ints
+
+    def take(self, chosen: NDArray[Any]) -> LabelledRows:
+        """Rows chosen by a mask or by numbers."""
+        X, y, weight, number = (part[chosen] for part in self)
+        return LabelledRows(X, y, weight, number)
+
+    def followed_by(self, later: LabelledRows, n_given: int) -> LabelledRows:
+        """These rows, of `n_given` that were given, and later ones.
+
+        Raises
+        ------
+        ValueError
+            If the labels are of two types.
+        """
+        if type_of(self.y) != type_of(later.y):
+            raise ValueError(
+                f"y holds labels of type {later.y.dtype}, and those given before are of type "
+                f"{self.y.dtype}: give labels of one type."
+            )
+        later = later._replace(number=later.number + n_given)
+        X, y, weight, number = (np.concatenate(pair) for pair in zip(self, later, strict=True))
+        return LabelledRows(X, y, weight, number)
+
+    def to_keep(self, shots: int | None) -> LabelledRows:
+        """Rows of positive weight, the first `shots` of each label (None: all), in few bytes."""
+        rows = self.take(self.weight > 0)
+        _, codes = np.unique(rows.y, return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        number = np.arange(len(order)) - np.searchsorted(codes[order], codes[order])
+        rows = rows.take(np.sort(order[number < (shots or len(order))]))
+        narrow = rows.X.astype(np.float32)
+        lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
+        return rows._replace(X=narrow) if lossless else rows
+
+
+def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
+    """Rows that are NaN throughout; ValueError where a row has some NaN or an infinity.
+
+    `CLIPFeatures(on_error="nan")` gives such a row for an image that cannot be read.
+    """
+    missing = np.isnan(X)
+    unreadable: NDArray[np.bool_] = np.logical_and.reduce(missing, axis=1)
+    if not unreadable.any() or (missing.any(axis=1) & ~unreadable).any():
+        assert_all_finite(X, input_name="X")
+    return unreadable
+
+
+def drop_unreadable(rows: LabelledRows) -> LabelledRows:
+    """Leave rows of unreadable images out of a fit, with one warning."""
+    unreadable = unreadable_rows(rows.X)
+    if not unreadable.any():
+        return rows
+    lost = np.setdiff1d(rows.y, rows.y[~unreadable])
+    if len(lost):
+        raise ValueError(
+            f"Class {str(lost[0])!r} has no readable image: each of its rows of X is NaN "
+            "throughout. Give it an image that can be read, or leave the class out of y."
+        )
+    warnings.warn(
+        f"{name_rows(unreadable)} of X NaN throughout (unreadable images) and left out of the fit.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return rows.take(~unreadable)
+
+
+def all_labels(
+    y: NDArray[Any], classes: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Sorted labels of `y` and `classes`, and which of them `classes` asks for.
+
+    Raises
+    ------
+    ValueError
+        If `classes` is no list of labels of the type of `y`, or lacks a label of `y`.
+    """
+    labels = np.unique(y)
+    if classes is None:
+        return labels, np.zeros(len(labels), dtype=bool)
+    given = np.asarray(classes)
+    if given.ndim != 1 or type_of(given) != type_of(y):
+        raise ValueError(
+            f"classes={classes!r}: expected a list of labels, with images or without, of the type "
+            f"of y ({y.dtype})."
+        )
+    missing = np.setdiff1d(labels, given)
+    if len(missing):
+        raise ValueError(
+            f"y holds {str(missing[0])!r}, which is not in classes: list every label there, those "
+            "with images too."
+        )
+    labels = np.unique(given)
+    return labels, np.ones(len(labels), dtype=bool)
+
+
+def type_of(labels: NDArray[Any]) -> str:
+    """Kind of the labels: integers and unsigned ones alike, strings and objects of strings."""
+    kind = labels.dtype.kind
+    if kind == "O":
+        return "U" if all(isinstance(label, str) for label in labels) else "O"
+    return "i" if kind == "u" else kind
+
+
+def name_rows(chosen: NDArray[np.bool_]) -> str:
+    """Numbers of the chosen rows, the first five, with the verb."""
+    rows = np.flatnonzero(chosen)
+    named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"Row {named} is" if len(rows) == 1 else f"Rows {named} ({len(rows)} in all) are"
