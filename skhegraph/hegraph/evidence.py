@@ -12,8 +12,9 @@ evidence of two classes differs, part by part, by their log-odds: text + visual 
 of one class less those of another is `log(p_one / p_other)`.
 
 A support row `x_i` has the share `h_i` in the adapted visual node of its class, and so the part
-`h_i (W (x_i - m0)) . (W (z - m0))` in the visual logit. These parts rank the rows of a class; they
-do not add up to the logit, to which the text of the class and other classes contribute as well.
+`b h_i (W (x_i - m0)) . (W (z - m0))` in the visual logit, where `W'W` is the precision of the
+discriminant. These parts rank the rows of a class; they do not add up to the logit, to which the
+text of the class and other classes contribute as well.
 """
 
 from __future__ import annotations
@@ -198,7 +199,8 @@ def weightiest_rows(
         own = np.flatnonzero(clf.support_labels_ == c)
         where = np.flatnonzero(wanted == c)
         rows = unit_rows(clf.support_features_[own].astype(np.float64)) - centre
-        parts = (towards[query[where]] @ rows.T) * clf.support_share_[own]
+        weight = clf.visual_weight_ * clf.support_share_[own]
+        parts = (towards[query[where]] @ rows.T) * weight
         order = np.argsort(-parts, axis=1, kind="stable")[:, :n_support]
         for i, part, chosen in zip(where, parts, order, strict=True):
             numbers = tuple(int(k) for k in clf.support_index_[own[chosen]])

@@ -29,7 +29,7 @@ def by_hand():
     # Rows 7, 4 and 2 of fit's X are of "ape", row 0 of "bee"; "cat" has a name alone.
     clf.support_features_ = np.array([[2.0, 0], [0, 3], [-1, 0], [0, 1]], dtype=np.float32)
     clf.support_labels_, clf.support_index_ = np.array([0, 0, 0, 1]), np.array([7, 4, 2, 0])
-    clf.support_share_ = np.array([0.25, 0.5, 0.25, 1.0])
+    clf.support_share_, clf.visual_weight_ = np.array([0.25, 0.5, 0.25, 1.0]), 2.0
     clf.visual_whitener_ = np.array([[2.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     clf.visual_centre_ = np.array([0.5, 0.0], dtype=np.float32)
     return clf
@@ -63,9 +63,9 @@ def test_support_rows_worked_by_hand(by_hand):
     # W(z - m0) = (1, 0); W(x - m0) = (1, 0), (-1, 1), (-3, 0) for the rows 7, 4, 2 of "ape".
     frame = explain(by_hand, [[4.0, 0.0]], n_classes=3, n_support=2)
     assert frame["support"][0] == (7, 4)
-    np.testing.assert_allclose(frame["support_parts"][0], (0.25, -0.5))
+    np.testing.assert_allclose(frame["support_parts"][0], (0.5, -1.0))
     assert frame["support"][1] == (0,)
-    np.testing.assert_allclose(frame["support_parts"][1], (-1.0,))
+    np.testing.assert_allclose(frame["support_parts"][1], (-2.0,))
     assert frame["support"][2] == () and frame["support_parts"][2] == ()
 
 
@@ -101,6 +101,19 @@ def test_a_support_row_speaks_most_for_itself():
     assert (y[first] == frame["class"]).all()
 
 
+def test_parts_of_support_rows_make_the_visual_logit():
+    """Without text, and with as many rows in each class, nothing else speaks."""
+    clf, X, y = fitted()
+    clf.set_params(text_features="prototypes").fit(X, y)
+    z = X[:1] / np.linalg.norm(X[:1])
+    frame = explain(clf, X[:1], n_classes=4, n_support=5)
+    assert [len(rows) for rows in frame["support"]] == [5] * 4
+    total = np.array([sum(parts) for parts in frame["support_parts"]])
+    order = [list(clf.classes_).index(label) for label in frame["class"]]
+    linear = ((z - clf.visual_centre_) @ clf.visual_coef_.T)[0][order]
+    np.testing.assert_allclose(total, linear, rtol=1e-4, atol=1e-4)
+
+
 def test_chunks_change_nothing(monkeypatch):
     clf, X, _ = fitted()
     whole = explain(clf, X)
@@ -119,6 +132,15 @@ def test_prompts_are_those_of_the_class():
         "cat": ("a cat.", "cat art."),
         "dog": ("a dog.", "dog art."),
     }
+
+
+def test_a_class_with_a_name_alone_has_no_rows():
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((6, 12)), np.repeat(["a", "b"], 3)
+    clf = HeGraphClassifier(text_features=np.eye(3, 12)).fit(X, y, classes=["a", "b", "c"])
+    frame = explain(clf, X[:1])
+    rows = dict(zip(frame["class"], frame["support"], strict=True))
+    assert rows["c"] == () and sorted(rows["a"]) == [0, 1, 2]
 
 
 def test_more_classes_than_there_are_gives_all(by_hand):
