@@ -146,9 +146,12 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
         return Support(X, index, weight, P[~named], N[~named], self.logit_scale_, without_rows)
 
     def _text_nodes(
-        self, X: Floats, y: Ints, weight: Floats, labels: NDArray[Any]
+        self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
     ) -> tuple[Floats, Floats, float]:
-        """Return positive nodes, negative nodes and logit scale of the text source."""
+        """Return positive nodes, negative nodes and logit scale of the text source.
+
+        Without `X`, where names alone make a classifier, of any width.
+        """
         source = self.text_features
         if isinstance(source, str):
             if source != "prototypes":
@@ -156,6 +159,11 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
                     f"text_features={source!r}: expected {self._text_sources()}, an array of "
                     "positive text features, one row per class, or a pair of arrays (positive, "
                     "negative)."
+                )
+            if X is None:
+                raise ValueError(
+                    "X=None, and text_features='prototypes' makes the classes of X: give X, or "
+                    "text features."
                 )
             means = class_means(X, y, weight)
             if len(means) < len(self.classes_):
@@ -165,7 +173,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
                     "text_features, or an image of each class."
                 )
             return means, mean_of_others(means), DEFAULT_LOGIT_SCALE
-        P, N = given_text(source, len(labels), X.shape[1])
+        P, N = given_text(source, len(labels), None if X is None else X.shape[1])
         kept = np.isin(labels, self.classes_)
         return P[kept], N[kept], DEFAULT_LOGIT_SCALE
 
@@ -303,13 +311,16 @@ class LinearFeatureClassifier(FeatureClassifier):
         return logits
 
 
-def given_text(source: Any, n_classes: int, n_features: int) -> tuple[Floats, Floats]:
+def given_text(source: Any, n_classes: int, n_features: int | None) -> tuple[Floats, Floats]:
     """Check precomputed text features: positives, or a pair (positives, negatives).
 
-    Negatives that are not given are the mean of the other classes' positives.
+    Negatives that are not given are the mean of the other classes' positives. `n_features` None
+    takes any width.
     """
-    shape = (n_classes, n_features)
-    expected = f"{shape}: one row per class in the order of the sorted labels, as wide as X"
+    shape = (n_classes, "n_features" if n_features is None else n_features)
+    expected = f"({shape[0]}, {shape[1]}): one row per class in the order of the sorted labels" + (
+        ", as wide as X" if n_features else ""
+    )
     pair = _is_pair(source)
     arrays = []
     for name, values in zip(("positive", "negative"), source if pair else (source,), strict=False):
@@ -321,6 +332,8 @@ def given_text(source: Any, n_classes: int, n_features: int) -> tuple[Floats, Fl
                 f"Expected numbers of shape {expected}, or a pair of such arrays (positive, "
                 "negative)."
             ) from error
+        if n_features is None:
+            shape = (n_classes, array.shape[1])
         if array.shape != shape:
             raise ValueError(
                 f"text_features: the {name} array has shape {array.shape}; expected {expected}."

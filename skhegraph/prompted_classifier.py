@@ -77,12 +77,12 @@ class PromptedClassifier(FeatureClassifier):
         self.device = device
 
     def _text_nodes(
-        self, X: Floats, y: Ints, weight: Floats, labels: NDArray[Any]
+        self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
     ) -> tuple[Floats, Floats, float]:
         if not (isinstance(self.text_features, str) and self.text_features == "clip"):
             return super()._text_nodes(X, y, weight, labels)
         names = resolve_class_names(labels, self.class_names)
-        P, N, scale = self._encode_prompts(names, X.shape[1])
+        P, N, scale = self._encode_prompts(names, None if X is None else X.shape[1])
         kept = np.isin(labels, self.classes_)
         return P[kept], N[kept], scale
 
@@ -99,7 +99,9 @@ class PromptedClassifier(FeatureClassifier):
             return f"The text of {self.model_name!r}{weights}"
         return "The given text_features"
 
-    def _encode_prompts(self, names: list[str], n_features: int) -> tuple[Floats, Floats, float]:
+    def _encode_prompts(
+        self, names: list[str], n_features: int | None
+    ) -> tuple[Floats, Floats, float]:
         """Encode positive and negative prompts of the names with the named CLIP."""
         from skhegraph.clip.model import load_backbone
         from skhegraph.clip.prompts import PRESETS, text_nodes
@@ -109,7 +111,7 @@ class PromptedClassifier(FeatureClassifier):
             preset = isinstance(self.templates, str) and self.templates in PRESETS
             negative = self.templates if preset else "photo"
         backbone = load_backbone(self.model_name, self.pretrained, self.device)
-        if backbone.n_features != n_features:
+        if n_features not in (None, backbone.n_features):
             raise ValueError(
                 f"X has {n_features} features, but the text features of {backbone} have "
                 f"{backbone.n_features}: image and text must come from one CLIP. Give the same "

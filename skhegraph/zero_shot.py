@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 
 from skhegraph.feature_classifier import LinearFeatureClassifier
 from skhegraph.prompted_classifier import PromptedClassifier
+from skhegraph.support import Floats, unit_rows
 
 
 class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
@@ -16,7 +19,7 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
 
     The logits are `tau f T'` (Radford et al. 2021, "Learning Transferable Visual Models From
     Natural Language Supervision", section 3.1); the support images are not used, so `fit` needs
-    only the labels (and the width of `X`).
+    only the labels: ``fit(None, ["cat", "dog"])``.
 
     Parameters
     ----------
@@ -59,16 +62,17 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
     _uses_negatives = False
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike | None, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> ZeroShotCLIPClassifier:
         """Encode the class names.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Image features; only their width counts, unless ``text_features="prototypes"``.
+        X : array-like of shape (n_samples, n_features) or None
+            Image features; only their width counts, unless ``text_features="prototypes"``. None
+            takes the width of the text features.
         y : array-like of shape (n_samples,)
-            Labels.
+            Labels; without `X` the classes, each once or more.
         sample_weight : array-like of shape (n_samples,), default=None
             Only rows of positive weight name a class.
 
@@ -84,7 +88,25 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        support = self._validate_support(X, y, sample_weight)
-        self.coef_: Any = support.logit_scale * support.positive
-        self.intercept_: Any = np.zeros(support.n_classes)
+        if X is None:
+            positive, scale = self._from_names(y)
+        else:
+            support = self._validate_support(X, y, sample_weight)
+            positive, scale = support.positive, support.logit_scale
+        self.coef_: Any = scale * positive
+        self.intercept_: Any = np.zeros(len(positive))
         return self
+
+    def _from_names(self, y: ArrayLike) -> tuple[Floats, float]:
+        """Unit text features of labels alone, and the logit scale."""
+        self._validate_params()
+        given = column_or_1d(y, warn=True)
+        check_classification_targets(given)
+        labels, index = np.unique(given, return_inverse=True)
+        if len(labels) < 2:
+            raise ValueError(f"y holds one class ({labels[0]}): give two names or more.")
+        self.classes_ = labels
+        positive, _, scale = self._text_nodes(None, index, np.ones(len(given)), labels)
+        self.n_features_in_ = positive.shape[1]
+        self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
+        return unit_rows(np.asarray(positive, dtype=np.float64)), self.logit_scale_

@@ -77,3 +77,31 @@ def test_text_is_that_of_the_prompts_in_the_order_of_classes() -> None:
     assert clf.logit_scale_ == backbone.logit_scale
     plain = text_nodes(backbone, ["großer Hund", "fire truck", "cat"], "photo")
     assert np.abs(want - plain).max() > 1e-2
+
+
+def test_names_alone_make_a_classifier() -> None:
+    alone = ZeroShotCLIPClassifier(TINY).fit(None, ["frog", "car", "frog"])
+    given = ZeroShotCLIPClassifier(TINY).fit(np.ones((2, 128)), ["frog", "car"])
+    assert alone.classes_.tolist() == ["car", "frog"]
+    assert alone.n_features_in_ == 128
+    np.testing.assert_array_equal(alone.coef_, given.coef_)
+    arrays = ZeroShotCLIPClassifier(text_features=TEXT).fit(None, [1, 2, 3])
+    np.testing.assert_allclose(arrays.decision_function(Z), 100 * COSINES, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "message"),
+    [
+        ({"text_features": "prototypes"}, ["a", "b"], "X=None.*give X"),
+        (
+            {"text_features": TEXT},
+            ["a", "b"],
+            r"shape \(3, 2\); expected \(2, n_features\): one row",
+        ),
+        ({"text_features": TEXT[:2]}, ["a", "a"], "one class .a.: give two names"),
+        ({"text_features": TEXT[:2]}, [0.5, 1.5], "Unknown label type"),
+    ],
+)
+def test_names_that_make_none(params: dict, y: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ZeroShotCLIPClassifier(**params).fit(None, y)

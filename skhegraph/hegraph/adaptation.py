@@ -121,7 +121,11 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
     left_out = discriminant.leave_one_out(rows, shared=True)
     logits = text_logits(support.X[rows], nodes, a * tau) + b * left_out
     logits += X[rows] @ D.coef.T + D.intercept + np.log(prior)
-    scale = familiarity_scale(left_out.max(axis=1), evidence(logits))
+    # A left-out row still has its share h in the centre (squared distances lose (1 - h)^2) and in
+    # the scale of the covariance (1 - h).
+    h = support.sample_weight[rows] / support.sample_weight.sum()
+    density = left_out.max(axis=1) / (1 - h) ** 3
+    scale = familiarity_scale(density, evidence(logits))
     return Adapted(basis, discriminant, a, b, nodes, negative, loss_curve, penalty, D, scale)
 
 

