@@ -95,11 +95,12 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
         params["visual_to_visual"] if has_text else None,
         n_features=support.X.shape[1],
     )
-    zero_shot = text_logits(X, P, tau) if has_text else None
+    rows = calibration_rows(support, rng)
+    zero_shot = text_logits(X[rows], P, tau) if has_text else None
     if zero_shot is not None:
-        warn_if_unrelated(zero_shot / tau, support.y, text_source, support.X.shape[1])
+        warn_if_unrelated(zero_shot / tau, support.y[rows], text_source, support.X.shape[1])
     discriminant, a, b = fit_fusion(
-        model, zero_shot, loss_weight, rng, params["text_weight"], params["visual_weight"]
+        model, zero_shot, loss_weight[rows], rows, params["text_weight"], params["visual_weight"]
     )
     # Residuals learn on logits between in-sample (which few shots separate all too well) and
     # leave-one-out ones (of a model with one row less): by the share 1/k of a row in its class.
@@ -107,7 +108,6 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
     visual *= b
 
     # The network adapts the text nodes, where it has paths.
-    rows = calibration_rows(support, rng)
     in_sample = b * discriminant.linear()(X[rows]) + text_logits(X[rows], P, a * tau)
     penalty = params["penalty"] / wrong_class_spread(in_sample, support.y[rows]) ** 2
     nodes, negative, loss_curve = adapt_text(support, params, visual, loss_weight, a, penalty, rng)

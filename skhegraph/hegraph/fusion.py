@@ -8,7 +8,8 @@ discriminant behind `G`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -19,7 +20,7 @@ from skhegraph.support import Floats, Ints, Support
 
 #: Candidates for the shrinkage, pseudo-rows per feature, and `p` in the penalty `p log(nu)^2` on
 #: the held-out loss: nats against a factor of e from the sphere of one pseudo-row per feature.
-SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 SHRINKAGE_PRIOR = 0.25
 #: Logits that are enough to estimate three scalars.
 LOGITS_FOR_FUSION = 250_000
@@ -126,8 +127,8 @@ def fit_fusion_weights(
 def fit_fusion(
     model: VisualModel,
     text: Floats | None,
-    loss_weight: Floats,
-    rng: np.random.RandomState,
+    weight: Floats,
+    rows: Ints,
     text_weight: float | None = None,
     visual_weight: float | None = None,
 ) -> Fusion:
@@ -140,23 +141,22 @@ def fit_fusion(
     ----------
     model : VisualModel
         Visual model of the support set.
-    text : ndarray of shape (n_samples, n_classes) or None
-        Zero-shot text logits of the support rows; None without text (`a` is 0).
-    loss_weight : ndarray of shape (n_samples,)
-        Weight of each row in the log-loss.
-    rng : RandomState
-        Draws the calibration rows, where there are more than enough.
+    text : ndarray of shape (n_rows, n_classes) or None
+        Zero-shot text logits of the calibration rows; None without text (`a` is 0).
+    weight : ndarray of shape (n_rows,)
+        Weight of each of them in the log-loss.
+    rows : ndarray of shape (n_rows,), intp
+        Their numbers in the support set, :func:`calibration_rows`.
     text_weight, visual_weight : float or None, default=None
         Given `a` and `b`; None estimates them.
     """
     support = model.support
-    rows = calibration_rows(support, rng)
-    y, weight = support.y[rows], loss_weight[rows]
+    y = support.y[rows]
     share = support.sample_weight[rows] / model.shots[y]  # of the row in its class
     with_others = weight * np.clip(1 - share, 0, 1)
     one_shot = not with_others.max() > 1e-9
     certain = float(np.average(np.clip(1 - 2 * share, 0, 1), weights=weight))
-    T = np.zeros((len(rows), support.n_classes)) if text is None else text[rows]
+    T = np.zeros((len(rows), support.n_classes)) if text is None else text
     text_median, text_width = 1.0, 0.0
     if text_weight is not None:
         text_median = float(text_weight)
@@ -166,8 +166,9 @@ def fit_fusion(
             T, nothing, y, weight, text_width=TEXT_ALONE_WIDTH, visual_width=0.0
         )
         text_median, text_width = TEXT_SHARE * alone.text, FUSION_WIDTH
-    best: tuple[float, Discriminant, FusionWeights] | None = None
-    for shrinkage in SHRINKAGES if certain > 1e-9 else (1.0,):
+
+    def at(shrinkage: float) -> tuple[float, Discriminant, FusionWeights]:
+        """Penalised loss of a shrinkage, its discriminant and the weights that go with it."""
         discriminant = model.at(shrinkage)
         G = discriminant.leave_one_out(rows)
         unit = np.sqrt(np.log(support.n_classes)) / wrong_class_spread(G, y)
@@ -183,13 +184,30 @@ def fit_fusion(
             visual_width=0.0 if keep_visual else FUSION_WIDTH,
         )
         loss = certain * fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
-        if best is None or loss < best[0]:
-            best = loss, discriminant, fitted
-    assert best is not None
-    _, discriminant, fitted = best
+        return loss, discriminant, fitted
+
+    _, discriminant, fitted = descend(at, SHRINKAGES) if certain > 1e-9 else at(1.0)
     a = fitted.text if text_weight is None else float(text_weight)
     b = fitted.visual if visual_weight is None else float(visual_weight)
     return Fusion(discriminant, a if text is not None else 0.0, b)
+
+
+def descend(
+    at: Callable[[float], tuple[float, Discriminant, FusionWeights]],
+    candidates: tuple[float, ...],
+) -> tuple[float, Discriminant, FusionWeights]:
+    """Go from the middle candidate to the neighbour of less loss until there is none."""
+    tried: dict[int, Any] = {}
+    here = len(candidates) // 2
+    while True:
+        near = range(max(here - 1, 0), min(here + 2, len(candidates)))
+        for i in near:
+            if i not in tried:
+                tried[i] = at(candidates[i])
+        best = min(near, key=lambda i: tried[i][0])
+        if best == here:
+            return tried[best]
+        here = best
 
 
 def calibration_rows(support: Support, rng: np.random.RandomState) -> Ints:

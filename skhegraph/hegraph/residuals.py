@@ -72,9 +72,10 @@ def fit_residuals(
     values, axes = np.linalg.eigh(omega)
     H = axes * np.sqrt(np.maximum(values, 0))
     Z = (X - centre) @ H
-    length = np.sqrt((weight @ np.square(Z).sum(axis=1)) / weight.sum())
-    H = H / max(length, 1e-12)
-    Z = np.column_stack([Z / max(length, 1e-12), np.full(n_rows, BIAS)])
+    length = max(float(np.sqrt(weight @ np.square(Z).sum(axis=1) / weight.sum())), 1e-12)
+    H /= length
+    Z /= length
+    Z = np.column_stack([Z, np.full(n_rows, BIAS)])
     basis = np.eye(Z.shape[1])
     if n_rows < Z.shape[1]:  # the minimum lies in the span of the rows
         _, sizes, basis = np.linalg.svd(Z, full_matrices=False)
@@ -101,9 +102,15 @@ def fit_residuals(
         return float(loss / total), gradient.ravel() / total
 
     start = np.zeros(n_classes * Z.shape[1])
-    _, slope = objective(start)
-    options = {"maxiter": MAX_STEPS, "gtol": TOLERANCE * float(np.abs(slope).max()), "ftol": 0.0}
-    result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    first = objective(start)
+    options = {"maxiter": MAX_STEPS, "gtol": TOLERANCE * float(np.abs(first[1]).max()), "ftol": 0.0}
+    result = minimize(
+        lambda flat: objective(flat) if flat.any() else first,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options=options,
+    )
     if result.nit >= MAX_STEPS:
         warnings.warn(
             f"The residuals did not converge in {MAX_STEPS} steps: raise penalty.",

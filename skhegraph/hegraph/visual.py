@@ -360,10 +360,11 @@ class Discriminant:
         k = model.shots[y]
         left = k - weight
         only = left < 1e-9 * k
-        # A class without rows adds nothing between classes: its deviation goes, and what others
-        # predict of it, `q q' / Q_cc` with the inverse covariance `Q` and `q = (Q L)_c`.
-        q = ((model.precision @ model.left_over) @ self.F)[y]
-        d = np.where(only[:, None], q, (X - model.means[y]) @ self.F)
+        d = (X - model.means[y]) @ self.F
+        if only.any():
+            # A class without rows adds nothing between classes: its deviation goes, and what others
+            # predict of it, `q q' / Q_cc` with the inverse covariance `Q` and `q = (Q L)_c`.
+            d[only] = model.precision[y[only]] @ model.left_over @ self.F
         factor = np.where(
             only,
             model.between / model.precision.diagonal()[y],

@@ -111,7 +111,7 @@ RNG = np.random.RandomState(0)
 def test_one_shot_takes_the_prior_of_the_visual_weight() -> None:
     support, text = make_support([1] * 6)
     model = VisualModel(support, support.positive)
-    fusion = fit_fusion(model, text, np.ones(6), RNG)
+    fusion = fit_fusion(model, text, np.ones(6), np.arange(6))
     assert fusion.discriminant.shrinkage == 1
     spread = wrong_class_spread(fusion.discriminant.leave_one_out(np.arange(6)), support.y)
     assert fusion.visual == pytest.approx(VISUAL_SHARE * sqrt(log(6)) / spread)
@@ -120,7 +120,7 @@ def test_one_shot_takes_the_prior_of_the_visual_weight() -> None:
 def test_more_shots_are_calibrated_on_leave_one_out_logits() -> None:
     support, text = make_support([6] * 5)
     model = VisualModel(support, support.positive)
-    fusion = fit_fusion(model, text, np.ones(30), RNG)
+    fusion = fit_fusion(model, text, np.ones(30), np.arange(30))
     G = fusion.discriminant.leave_one_out(np.arange(30))
 
     def loss(a: float, b: float) -> float:
@@ -136,18 +136,18 @@ def test_given_weights_stay(shots: list[int]) -> None:
     support, text = make_support(shots)
     model = VisualModel(support, support.positive)
     ones = np.ones(len(support.y))
-    both = fit_fusion(model, text, ones, RNG, 0.7, 0.3)
+    both = fit_fusion(model, text, ones, np.arange(len(ones)), 0.7, 0.3)
     assert (both.text, both.visual) == (0.7, 0.3)
-    assert fit_fusion(model, text, ones, RNG, 0.0, None).text == 0
-    assert fit_fusion(model, text, ones, RNG, None, 0.0).visual == 0
-    assert fit_fusion(model, None, ones, RNG).text == 0
+    assert fit_fusion(model, text, ones, np.arange(len(ones)), 0.0, None).text == 0
+    assert fit_fusion(model, text, ones, np.arange(len(ones)), None, 0.0).visual == 0
+    assert fit_fusion(model, None, ones, np.arange(len(ones))).text == 0
 
 
 def test_noise_counts_little() -> None:
     support, text = make_support([8] * 6, noise=100.0)
     rng = np.random.default_rng(1)
     model = VisualModel(support, support.positive)
-    fusion = fit_fusion(model, 5 * rng.normal(size=text.shape), np.ones(48), RNG)
+    fusion = fit_fusion(model, 5 * rng.normal(size=text.shape), np.ones(48), np.arange(48))
     G = fusion.discriminant.leave_one_out(np.arange(48))
     assert fusion.text * 5 < 1.5
     assert fusion.visual * wrong_class_spread(G, support.y) < 1.0
