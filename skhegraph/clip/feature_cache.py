@@ -3,7 +3,13 @@
 The key is a digest of the image's bytes and of all else that its features depend on, so a renamed
 or copied file is found again and a changed one is not. SQLite gives what a shared cache needs:
 short transactions that take turns, a kill at any moment rolls back what was not committed, and
-values are plain float32 bytes (nothing is unpickled), each with a checksum.
+values are plain float32 bytes (nothing is unpickled), each with a checksum. It relies on the locks
+of the file system: a store that several processes write must not lie on a network file system
+without them.
+
+A store that cannot be written serves what it holds. A row that it lacks is then an error, as is a
+full disk; what was stored before stays. A store of another layout, from another version of this
+package, is refused; rows of one that made features in another way are not found.
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ from numpy.typing import NDArray
 
 # Seconds to wait for another process that is writing.
 _LOCK_TIMEOUT = 60.0
+# Layout of the file. Another version of the package may have another one.
+_LAYOUT = 1
 # Keys per statement.
 _LOOKUP_CHUNK = 500
 
@@ -105,16 +113,29 @@ class FeatureStore:
             with closing(
                 sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, isolation_level=None)
             ) as db:
-                db.execute(
-                    "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, "
-                    "row BLOB NOT NULL, checksum INTEGER, written REAL)"
-                )
+                self._check_layout(db)
                 yield db
         except sqlite3.Error as error:
             raise OSError(
-                f"cache_dir: the feature store {self.path} cannot be used ({error}). Delete it "
-                "(features are computed again), or choose another cache_dir."
+                f"cache_dir: the feature store {self.path} cannot be used ({error}). "
+                f"{_remedy(error)}"
             ) from error
+
+    def _check_layout(self, db: sqlite3.Connection) -> None:
+        """Lay out a new file; raise OSError if an old one is of another layout."""
+        layout = db.execute("PRAGMA user_version").fetchone()[0]
+        if layout == 0:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, "
+                "row BLOB NOT NULL, checksum INTEGER, written REAL)"
+            )
+            db.execute(f"PRAGMA user_version = {_LAYOUT}")
+        elif layout != _LAYOUT:
+            raise OSError(
+                f"cache_dir: the feature store {self.path} has layout {layout}, from another "
+                f"version of skhegraph; this one reads and writes layout {_LAYOUT}. Choose another "
+                "cache_dir, or delete it (features are computed again)."
+            )
 
     def _look_up(
         self, db: sqlite3.Connection, keys: Sequence[bytes], wanted: Sequence[int], out: Floats
@@ -150,3 +171,26 @@ class FeatureStore:
                 "WHERE total > ?)",
                 (self.max_bytes,),
             )
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    """Say what to do about an error of SQLite."""
+    name = getattr(error, "sqlite_errorname", "")  # from Python 3.11 on
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return (
+            "It cannot be written, and does not hold all that is asked for. Make the folder "
+            "writable, or choose another cache_dir."
+        )
+    if name.startswith(("SQLITE_PROTOCOL", "SQLITE_NOLFS", "SQLITE_IOERR_LOCK")):
+        return "The file system has no locks that work: choose a cache_dir on a local one."
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")):
+        return (
+            "The disk may be full or failing. What was stored before is safe: make room and run "
+            "again, set cache_max_bytes, or choose another cache_dir."
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return (
+            f"Another process has been writing for {_LOCK_TIMEOUT:.0f} s: wait, or choose another "
+            "cache_dir."
+        )
+    return "Delete it (features are computed again), or choose another cache_dir."

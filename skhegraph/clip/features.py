@@ -71,7 +71,8 @@ class CLIPFeatures(TransformerMixin, BaseEstimator):
     cache_dir : str, path or None, default=None
         Folder of an on-disk store of features, shared by processes and runs: an image whose
         bytes were encoded before by the same model, with the same preprocessing, is not encoded
-        again.
+        again. A kill loses the images of one transaction (16 batches), nothing before. Processes
+        that share it need a file system with locks, which some network file systems lack.
     cache_max_bytes : int or None, default=None
         Bound on the stored features; the oldest go first. None sets no bound.
     max_pixels : int or None, default=134_217_728

@@ -165,7 +165,41 @@ class Backbone:
         -------
         ndarray of shape (n, n_features), float32
             Rows of unit length, the same as from `preprocess` and `encode_images`.
+
+        Warns
+        -----
+        UserWarning
+            If the device has not the memory for them all and they are encoded by halves.
+
+        Raises
+        ------
+        MemoryError
+            If it has not the memory for a half.
         """
+        import torch
+
+        try:
+            return self._encode_pixels(images)
+        except torch.OutOfMemoryError:
+            half = -(-len(images) // 2)
+        # Here the error, whose traceback holds on to the tensors, is gone.
+        warnings.warn(
+            f"{self.device} is out of memory with {len(images)} images in a batch, which are "
+            f"encoded by halves. Set batch_size={half} or less to spare the attempt.",
+            UserWarning,
+            stacklevel=2,
+        )
+        parts = [part for part in (images[:half], images[half:]) if len(part)]
+        try:
+            return np.concatenate([self._encode_pixels(part) for part in parts])
+        except torch.OutOfMemoryError as error:
+            advice = f"Set batch_size to less than {half}, or" if half > 1 else "Set"
+            raise MemoryError(
+                f"{self.device} is out of memory with {half} of {len(images)} images in a batch. "
+                f"{advice} device='cpu'."
+            ) from error
+
+    def _encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
         with torch.inference_mode():
@@ -232,6 +266,26 @@ class Backbone:
                 UserWarning,
                 stacklevel=3,
             )
+
+
+def _start_afresh_in_fork() -> None:
+    """Make models that the parent has loaded usable in a forked child.
+
+    Threads do not survive a fork: neither those that may hold a lock of ours, nor torch's, which
+    a child would wait for without end. As in workers of torch's own data loader, one is left.
+    """
+    global _lock
+    _lock = threading.RLock()
+    for backbone in _backbones.values():
+        backbone._text_lock = threading.Lock()
+    if _backbones:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh_in_fork)
 
 
 def load_backbone(model_name: str, pretrained: str | None = None, device: str = "auto") -> Backbone:
