@@ -11,6 +11,8 @@ the part in its hands; Dask gives it to another one. A part that was in place bu
 not encoded again, and should two workers make the same part, the later one replaces it with the
 same rows. Thus every path is in the store once. A manifest keeps extractions with other images,
 model, classifier or part size out of the folder; it does not notice that an image file changed.
+If the scheduler is killed, :func:`extract` raises (``CommClosedError``, an OSError, or
+``CancelledError``): start another one with its workers and call again.
 
 **Workers.** The model is loaded once per process, under a lock, and never sent. Start workers with
 one thread each: a worker per core with ``num_workers=1`` (Dask sets OMP_NUM_THREADS=1), or a

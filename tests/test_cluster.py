@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import cloudpickle
@@ -175,6 +177,75 @@ def test_nothing_lost_and_nothing_twice_when_a_worker_is_killed(
     assert pids(control, "encode").total() - encoded == PARTS + again
     client.wait_for_workers(2, timeout=60)
     assert int(victims[0].name) not in client.run(os.getpid).values()
+
+
+@pytest.fixture
+def faultless(client, paths, tmp_path):
+    """Table of a run without faults on the same cluster."""
+    cluster.extract(client, paths, tmp_path / "whole", CLIPFeatures(TINY), images_per_part=SIZE)
+    return cluster.read(tmp_path / "whole").to_table()
+
+
+def test_one_worker_killed_at_ten_random_moments(client, control, faultless, paths, tmp_path):
+    """In ten runs, each begun whether the worker that was killed before is back or not."""
+    for number, after in enumerate(np.random.default_rng(0).uniform(0, 0.2, 10)):
+        store, encoded = tmp_path / str(number), pids(control, "encode").total()
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(
+                cluster.extract, client, paths, store, CLIPFeatures(TINY), images_per_part=SIZE
+            )
+            while pids(control, "encode").total() == encoded and not run.done():
+                time.sleep(0.005)
+            time.sleep(after)
+            last = (control / "log").read_text().split()[-1]  # who loads or encodes
+            os.kill(int(last), signal.SIGKILL)
+            run.result(timeout=120)
+        assert cluster.read(store).to_table().equals(faultless)
+        assert len(list(store.iterdir())) == PARTS + 1
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", *arguments, "--no-dashboard"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def separate_processes():
+    """A scheduler and two workers as processes of their own; its process and a client."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    address = f"tcp://127.0.0.1:{port}"
+    options = ["--host", "127.0.0.1", "--port", port]
+    scheduler = start("distributed.cli.dask_scheduler", *options)
+    options = ["--nworkers", "2", "--nthreads", "1"]
+    workers = start("distributed.cli.dask_worker", address, *options)
+    try:
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            yield scheduler, client
+    finally:
+        for process in (workers, scheduler):
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def test_the_scheduler_is_killed_and_another_one_started(faultless, paths, tmp_path):
+    def extract(client: Client) -> int:
+        clip = CLIPFeatures(TINY)
+        return cluster.extract(client, paths, tmp_path / "store", clip, images_per_part=SIZE)
+
+    with separate_processes() as (scheduler, client), ThreadPoolExecutor(1) as pool:
+        run = pool.submit(extract, client)
+        while not parts_of(tmp_path / "store") and not run.done():
+            time.sleep(0.005)
+        scheduler.kill()
+        with pytest.raises((OSError, CancelledError)):
+            run.result(timeout=60)
+    made = len(parts_of(tmp_path / "store"))
+    assert 1 <= made < PARTS
+    with separate_processes() as (_, client):
+        assert extract(client) == len(paths) - made * SIZE
+    assert cluster.read(tmp_path / "store").to_table().equals(faultless)
 
 
 def test_a_restart_makes_what_is_missing(extract, control, paths, tmp_path):

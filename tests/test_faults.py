@@ -284,8 +284,11 @@ def test_two_hundred_threads_share_one_store(digits, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_children_use_what_the_parent_opened(method, fitted, digits, tmp_path):
+def test_children_use_what_the_parent_opened(method, fitted, digits, tmp_path, request):
     """The model is loaded, torch has threads, and the store is in use when the child is made."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
     cached = CLIPFeatures(TINY, device="cpu", cache_dir=tmp_path).fit(digits[0])
     known = cached.transform(digits[0][:30])
     proba = fitted.predict_proba(digits[0])
