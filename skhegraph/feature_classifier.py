@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -24,6 +24,7 @@ from skhegraph.labelled_rows import (
     name_rows,
     unreadable_rows,
 )
+from skhegraph.parallel import map_rows, one_blas_thread
 from skhegraph.support import (
     Floats,
     Ints,
@@ -40,6 +41,8 @@ from skhegraph.support import (
 DEFAULT_LOGIT_SCALE = 100.0
 #: Queries scored at a time: bounds the memory of a prediction.
 QUERIES_PER_CHUNK = 1024
+#: Size of a product that a BLAS computes on one thread by itself.
+PRODUCT_OF_ONE_THREAD = 200_000
 #: Bound of every scalar parameter: beyond it single precision gives no sensible result.
 LARGEST = 1e6
 
@@ -198,15 +201,26 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):
             ensure_all_finite="allow-nan",
             reset=False,
         )
-        out: NDArray[Any] | None = None
-        for chunk in gen_batches(len(queries), QUERIES_PER_CHUNK):
-            Z = queries[chunk]
+
+        def of_rows(block: slice) -> NDArray[Any]:
+            Z = queries[block]
             unreadable_rows(Z)
-            part = score(unit_rows(Z))
-            if out is None:
-                out = np.empty((len(queries), *part.shape[1:]), dtype=part.dtype)
-            out[chunk] = part
-        assert out is not None  # validate_data refuses an empty X
+            return score(unit_rows(Z))
+
+        if len(queries) * len(self.classes_) * queries.shape[1] <= PRODUCT_OF_ONE_THREAD:
+            return of_rows(slice(0, len(queries)))
+        with one_blas_thread():
+            first = of_rows(slice(0, QUERIES_PER_CHUNK))
+            if len(first) == len(queries):
+                return first
+            out: NDArray[Any] = np.empty((len(queries), *first.shape[1:]), dtype=first.dtype)
+            out[: len(first)] = first
+
+            def fill(block: slice) -> None:
+                rows = slice(block.start + len(first), block.stop + len(first))
+                out[rows] = of_rows(rows)
+
+            map_rows(fill, len(queries) - len(first), QUERIES_PER_CHUNK)
         return out
 
     def decision_function(self, X: ArrayLike) -> Floats:

@@ -23,6 +23,7 @@ from skhegraph.hegraph.adaptation import adapt, fitted_arrays
 from skhegraph.hegraph.familiarity import evidence, familiarity, log_density
 from skhegraph.hegraph.parameters import check_top_k, check_unknown_label, class_prior
 from skhegraph.labelled_rows import LabelledRows
+from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats
 
@@ -388,8 +389,9 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         check_top_k(self.top_k, support.n_classes)
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
-        adapted = adapt(support, prior, self.get_params(deep=False), self._text_source())
-        arrays, class_share = fitted_arrays(support, adapted, prior)
+        with one_blas_thread():
+            adapted = adapt(support, prior, self.get_params(deep=False), self._text_source())
+            arrays, class_share = fitted_arrays(support, adapted, prior)
         if not np.isfinite(arrays["coef_"]).all():
             raise ValueError(
                 "The fitted coefficients are not finite: lower logit_scale, text_weight or "

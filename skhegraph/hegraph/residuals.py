@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from skhegraph.parallel import map_rows
 from skhegraph.support import Floats, Ints
 
 #: Length of the constant feature against that of a row: an offset moves every query of every
@@ -19,6 +20,8 @@ MAX_STEPS, TOLERANCE = 200, 1e-3
 #: Logits above which the loss is computed in single precision: half the time and memory, and the
 #: rounding is far below the tolerance.
 LOGITS_IN_DOUBLE = 4_000_000
+#: Rows whose logits are held at a time.
+ROWS_AT_ONCE = 1024
 #: Directions of the rows shorter than this share of the longest are rounding.
 RANK_TOLERANCE = 1e-5
 
@@ -68,7 +71,6 @@ def fit_residuals(
         To be added to the coefficients and intercepts of a linear classifier.
     """
     n_rows, n_classes = logits.shape
-    rows = np.arange(n_rows)
     values, axes = np.linalg.eigh(omega)
     H = axes * np.sqrt(np.maximum(values, 0))
     Z = (X - centre) @ H
@@ -81,25 +83,33 @@ def fit_residuals(
         _, sizes, basis = np.linalg.svd(Z, full_matrices=False)
         basis = basis[sizes > RANK_TOLERANCE * sizes[0]]
         Z = Z @ basis.T
-    total = weight.sum()
+    total = float(weight.sum())
     if logits.size > LOGITS_IN_DOUBLE:
         Z, logits, weight = (array.astype(np.float32) for array in (Z, logits, weight))
 
-    fused = np.empty_like(logits)
+    def of_rows(block: slice, D: Floats) -> tuple[float, Floats]:
+        """Loss and gradient of a block of rows, without the ridge."""
+        fused, labels, w = Z[block] @ D.T, y[block], weight[block]
+        fused += logits[block]
+        fused -= fused.max(axis=1, keepdims=True)
+        each = np.arange(len(labels))
+        own = fused[each, labels]
+        np.exp(fused, out=fused)
+        sums = fused.sum(axis=1)
+        loss = float(w @ (np.log(sums) - own))
+        fused *= (w / sums)[:, None]
+        fused[each, labels] -= w
+        return loss, fused.T @ Z[block]
 
     def objective(flat: Floats) -> tuple[float, Floats]:
         D = flat.reshape(n_classes, -1)
-        np.matmul(Z, D.T.astype(Z.dtype, copy=False), out=fused)
-        np.add(fused, logits, out=fused)
-        np.subtract(fused, fused.max(axis=1, keepdims=True), out=fused)
-        own = fused[rows, y]
-        np.exp(fused, out=fused)
-        sums = fused.sum(axis=1)
-        loss = weight @ (np.log(sums) - own) + 0.5 * penalty * (flat @ flat)
-        np.multiply(fused, (weight / sums)[:, None], out=fused)
-        fused[rows, y] -= weight
-        gradient = (fused.T @ Z).astype(np.float64, copy=False) + penalty * D
-        return float(loss / total), gradient.ravel() / total
+        few = D.astype(Z.dtype, copy=False)
+        parts = map_rows(lambda block: of_rows(block, few), n_rows, ROWS_AT_ONCE)
+        loss = sum(part[0] for part in parts) + 0.5 * penalty * float(flat @ flat)
+        gradient = penalty * D
+        for _, of_part in parts:
+            gradient += of_part
+        return loss / total, gradient.ravel() / total
 
     start = np.zeros(n_classes * Z.shape[1])
     first = objective(start)

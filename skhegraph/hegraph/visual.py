@@ -23,8 +23,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils import gen_batches
 
+from skhegraph.parallel import map_rows
 from skhegraph.support import Floats, Ints, Support
 
 #: Prior of the noise: `s = NOISE_RATIO v` with the weight of `NOISE_ROWS` rows. It counts where
@@ -38,7 +38,7 @@ MESSAGE_PRIOR = 0.05
 #: scatter within classes may by chance explain all of it.
 LEAST_FREEDOM = 0.05
 #: Logits above which products are computed in single precision, and rows at a time.
-LOGITS_IN_DOUBLE, ROWS_PER_CHUNK = 4_000_000, 1024
+LOGITS_IN_DOUBLE, ROWS_AT_ONCE = 4_000_000, 1024
 #: Least variance: rows have unit length, so below it a variance is rounding.
 LEAST_VARIANCE = 1e-12
 
@@ -323,8 +323,11 @@ class Discriminant:
         n_classes = len(self.nodes)
         dtype = np.float64 if len(rows) * n_classes <= LOGITS_IN_DOUBLE else np.float32
         out: Floats = np.empty((len(rows), n_classes), dtype)
-        for chunk in gen_batches(len(rows), ROWS_PER_CHUNK):
-            out[chunk] = self._left_out(rows[chunk], share, shared, out.dtype)
+
+        def fill(block: slice) -> None:
+            out[block] = self._left_out(rows[block], share, shared, out.dtype)
+
+        map_rows(fill, len(rows), ROWS_AT_ONCE)
         return out
 
     def _left_out(self, rows: Ints, share: float, shared: bool, dtype: Any) -> Floats:

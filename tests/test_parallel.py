@@ -1,0 +1,88 @@
+"""One BLAS thread, several blocks: settings restored, results the same."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, get_ident
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skhegraph import HeGraphClassifier, parallel
+from skhegraph.hegraph import residuals, visual
+from skhegraph.parallel import map_rows, one_blas_thread
+
+
+def blas_threads() -> set[int]:
+    return {lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"}
+
+
+def test_the_setting_is_restored() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        with one_blas_thread():
+            assert blas_threads() == {1}
+            with one_blas_thread():
+                assert blas_threads() == {1}
+            assert blas_threads() == {1}
+        assert blas_threads() == {2}
+        with pytest.raises(KeyError), one_blas_thread():
+            raise KeyError
+        assert blas_threads() == {2}
+
+
+def test_the_last_of_several_users_restores_it() -> None:
+    first_in, both_in = Barrier(2, timeout=20), Barrier(2, timeout=20)
+
+    def first() -> None:
+        with one_blas_thread():
+            first_in.wait()
+            both_in.wait()
+
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(first)
+        first_in.wait()
+        with one_blas_thread():
+            both_in.wait()
+            waiting.result()
+            assert blas_threads() == {1}  # the first has gone, the second is still at work
+        assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_blocks_come_in_order(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda: n_threads)
+    workers = set()
+
+    def block(rows: slice) -> tuple[int, int]:
+        workers.add(get_ident())
+        return rows.start, rows.stop
+
+    assert map_rows(block, 10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert (get_ident() in workers) == (n_threads == 1)
+
+    def fail(rows: slice) -> None:
+        raise ValueError(f"block {rows.start}")
+
+    with pytest.raises(ValueError, match="block 0"):
+        map_rows(fail, 10, 4)
+
+
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, with blocks so small that there are many."""
+    for module in (residuals, visual):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 16)
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(9, 40))
+    y = np.repeat(np.arange(9), 12)
+    X = (text[y] + rng.normal(size=(108, 40))).astype(np.float32)
+    queries = rng.normal(size=(3000, 40)).astype(np.float32)
+    results = []
+    for n_threads in (1, 2, 5):
+        monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda n=n_threads: n)
+        with threadpool_limits(n_threads, user_api="blas"):
+            clf = HeGraphClassifier(text_features=text, random_state=0).fit(X, y)
+            results.append((clf.coef_, clf.predict_proba(queries), clf.score_samples(queries)))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
