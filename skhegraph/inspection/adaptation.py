@@ -83,7 +83,7 @@ class AdaptationDisplay:
         estimator : HeGraphClassifier, or Pipeline that ends with one
             Fitted estimator.
         n_labels : int, default=30
-            Classes to name: those that moved most. A name that would cover another is left out.
+            Classes to name: those that moved most. A name without a place is left out.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -109,7 +109,7 @@ class AdaptationDisplay:
         Parameters
         ----------
         n_labels : int, default=30
-            Classes to name: those that moved most. A name that would cover another is left out.
+            Classes to name: those that moved most. A name without a place is left out.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -139,7 +139,7 @@ class AdaptationDisplay:
             ylabel=f"second principal direction ({shares[1]:.0f} %)",
             title=f"Visual nodes moved by {100 * self.moved.mean():.0f} % of their spread",
         )
-        ax.margins(0.12)
+        ax.margins(0.18, 0.1)
         ax.set_aspect("equal", adjustable="datalim")
         ax.legend(fontsize=8)
         most = np.argsort(-self.moved, kind="stable")[:n_labels]
@@ -148,26 +148,33 @@ class AdaptationDisplay:
 
 
 def _name_points(ax: Any, before: Floats, after: Floats, names: Sequence[str]) -> None:
-    """Name arrows at their start, away from their end; leave out a name that covers another."""
+    """Name arrows at their start; leave out a name that has no place beside the others."""
     ax.figure.draw_without_rendering()  # sets the limits of the axes
     taken: list[Any] = []
     for start, end, name in zip(before, after, names, strict=True):
         away = start - end
-        away = away / (np.linalg.norm(away) or 1.0)
-        text = ax.annotate(
-            name,
-            start,
-            8 * away,
-            textcoords="offset points",
-            fontsize=8,
-            ha="left" if away[0] > 0.3 else "right" if away[0] < -0.3 else "center",
-            va="bottom" if away[1] > 0.3 else "top" if away[1] < -0.3 else "center",
-        )
-        box = text.get_window_extent()
-        if any(box.overlaps(other) for other in taken):
+        x, y = away / (np.linalg.norm(away) or 1.0)
+        for direction in ((x, y), (y, -x), (-y, x)):
+            text = _annotate(ax, name, start, direction)
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
             text.remove()
-        else:
-            taken.append(box)
+
+
+def _annotate(ax: Any, name: str, point: Floats, direction: tuple[float, float]) -> Any:
+    """Write a name beside a point, in that direction."""
+    x, y = direction
+    return ax.annotate(
+        name,
+        point,
+        (8 * x, 8 * y),
+        textcoords="offset points",
+        fontsize=8,
+        ha="left" if x > 0.3 else "right" if x < -0.3 else "center",
+        va="bottom" if y > 0.3 else "top" if y < -0.3 else "center",
+    )
 
 
 def _cosines(a: Floats, b: Floats) -> Floats:
