@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from threading import Lock
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sklearn.utils import gen_batches
@@ -20,27 +19,16 @@ from sklearn.utils.parallel import _get_threadpool_controller
 
 Result = TypeVar("Result")
 
-_lock = Lock()
-_inside = 0
-_restore = ExitStack()
-
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Run products on one BLAS thread; the last of several users restores what was set before."""
-    global _inside
-    with _lock:
-        if not _inside:
-            limit = _get_threadpool_controller().limit(limits=1, user_api="blas")
-            _restore.enter_context(limit)
-        _inside += 1
-    try:
+    """Run products on one BLAS thread, and restore what was set before.
+
+    Of several Python threads the first decides (threadpoolctl 3.8): the others do not change the
+    setting, so none is left behind, whoever ends first.
+    """
+    with _get_threadpool_controller().limit(limits=1, user_api="blas"):
         yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _restore.close()
 
 
 def map_rows(function: Callable[[slice], Result], n_rows: int, rows_at_once: int) -> list[Result]:
