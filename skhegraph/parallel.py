@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 from sklearn.utils import gen_batches
@@ -20,15 +21,24 @@ from sklearn.utils.parallel import _get_threadpool_controller
 Result = TypeVar("Result")
 
 
+_setting = Lock()
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Run products on one BLAS thread, and restore what was set before.
 
-    Of several Python threads the first decides (threadpoolctl 3.8): the others do not change the
-    setting, so none is left behind, whoever ends first.
+    The setting is of the process. Of several Python threads the first sets and restores it; the
+    others leave it alone, so nothing is left behind, whoever ends first.
     """
-    with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+    if not _setting.acquire(blocking=False):
         yield
+        return
+    try:
+        with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _setting.release()
 
 
 def map_rows(function: Callable[[slice], Result], n_rows: int, rows_at_once: int) -> list[Result]:
