@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_scalar, gen_batches
 
@@ -24,6 +24,7 @@ from skhegraph.clip.images import (
 )
 from skhegraph.clip.threads import map_ahead
 from skhegraph.clip.views import make_views
+from skhegraph.versioned import VersionedEstimator
 
 if TYPE_CHECKING:
     from skhegraph.clip.feature_cache import FeatureStore
@@ -34,7 +35,7 @@ __all__ = ["CLIPFeatures"]
 _PIECE = 16  # batches per transaction of the feature store: what a kill can lose
 
 
-class CLIPFeatures(TransformerMixin, BaseEstimator):
+class CLIPFeatures(TransformerMixin, VersionedEstimator):
     """Encode images with CLIP's image tower into rows of unit length.
 
     Stateless: `transform` works without `fit`. Construction loads nothing; the model is loaded
