@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from skhegraph.support import Ints
 
@@ -94,6 +93,7 @@ def descend(
         If the loss is no longer finite.
     """
     import torch
+    from tqdm import tqdm
 
     curve: list[float] = []
     if not parameters:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
@@ -36,6 +36,7 @@ from skhegraph.support import (
     mean_of_others,
     unit_rows,
 )
+from skhegraph.versioned import VersionedEstimator
 
 #: `tau` where no CLIP says otherwise: what CLIP's own training ends at.
 DEFAULT_LOGIT_SCALE = 100.0
@@ -59,7 +60,7 @@ def positive() -> Interval:
     return Interval(Real, 0, LARGEST, closed="right")
 
 
-class FeatureClassifier(ClassifierMixin, BaseEstimator):
+class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     """Base of the classifiers that join image features with a text feature per class.
 
     Subclasses list the parameters below in their own `__init__`, call `_validate_support` at the
