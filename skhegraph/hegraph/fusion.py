@@ -171,7 +171,8 @@ def fit_fusion(
         """Penalised loss of a shrinkage, its discriminant and the weights that go with it."""
         discriminant = model.at(shrinkage)
         G = discriminant.leave_one_out(rows)
-        unit = np.sqrt(np.log(support.n_classes)) / wrong_class_spread(G, y)
+        spread = wrong_class_spread(G, y)
+        unit = np.sqrt(np.log(support.n_classes)) / spread if spread > LEAST_SPREAD else 0.0
         visual_median = VISUAL_SHARE * unit * shots_per_class(support) ** SHOTS_POWER
         keep_visual = one_shot or visual_weight is not None
         fitted = fit_fusion_weights(

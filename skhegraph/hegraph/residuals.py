@@ -20,6 +20,8 @@ MAX_STEPS, TOLERANCE = 200, 1e-3
 #: Logits above which the loss is computed in single precision: half the time and memory, and the
 #: rounding is far below the tolerance.
 LOGITS_IN_DOUBLE = 4_000_000
+#: Least length of the rows about their centre: below it they are equal, but for rounding.
+LEAST_LENGTH = 1e-5
 #: Rows whose logits are held at a time.
 ROWS_AT_ONCE = 1024
 #: Directions of the rows shorter than this share of the longest are rounding.
@@ -74,7 +76,7 @@ def fit_residuals(
     values, axes = np.linalg.eigh(omega)
     H = axes * np.sqrt(np.maximum(values, 0))
     Z = (X - centre) @ H
-    length = max(float(np.sqrt(weight @ np.square(Z).sum(axis=1) / weight.sum())), 1e-12)
+    length = max(float(np.sqrt(weight @ np.square(Z).sum(axis=1) / weight.sum())), LEAST_LENGTH)
     H /= length
     Z /= length
     Z = np.column_stack([Z, np.full(n_rows, BIAS)])

@@ -15,7 +15,7 @@ marginal likelihood of the observed class means, under weak priors where few row
 The posterior mean of `V` takes the place of the class means in a linear discriminant with the
 covariance `s S`. Every row's logits without that row have a closed form.
 
-Where the images have no visual signal at all (equal rows) variances are held at 1e-12.
+Where the images have no visual signal at all (equal rows) variances are held at 1e-10.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ MESSAGE_PRIOR = 0.05
 LEAST_FREEDOM = 0.05
 #: Logits above which products are computed in single precision, and rows at a time.
 LOGITS_IN_DOUBLE, ROWS_AT_ONCE = 4_000_000, 1024
-#: Least variance: rows have unit length, so below it a variance is rounding.
-LEAST_VARIANCE = 1e-12
+#: Least variance: rows have unit length, so a deviation of 1e-5 is a hundred times the rounding of
+#: single precision, and products of double precision over it are right to 1e-6.
+LEAST_VARIANCE = 1e-10
 
 
 class Messages(NamedTuple):
