@@ -23,6 +23,8 @@ from PIL import Image
 from skhegraph.clip.images import ImageDecodeError, decode_image
 
 MODES = ["RGB", "L", "P", "1", "RGBA", "CMYK", "LA", "I;16", "F", "YCbCr"]
+NUMBERS = [n.to_bytes(4, "little") for n in (0, 2**8, 5_000, 5_000 << 16, 2**31 - 1, 2**32 - 1)]
+NUMBERS += [number[::-1] for number in NUMBERS]
 SIZES = [(1, 1), (37, 23), (64, 64)]
 
 
@@ -58,7 +60,7 @@ def damage(data: bytes, rng: np.random.Generator) -> bytes:
         elif kind == 1:
             out[at : at + 4] = rng.bytes(4)
         elif kind == 2:
-            out[at : at + 4] = [b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\1\0"][at % 4]
+            out[at : at + 4] = NUMBERS[rng.integers(len(NUMBERS))]
         elif kind == 3:
             del out[at : at + int(rng.integers(1, 64))]
         elif kind == 4:

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
-from skhegraph.clip.unreadable import HEIF_PACKAGE, TooManyPixels, is_heif
+from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels, is_heif
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -27,14 +27,13 @@ __all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image"]
 #: Pixels that are decoded at most: 1.1 GB, for at the peak a pixel takes 8 bytes.
 MAX_PIXELS = 2**27
 
-#: Formats of Pillow that are not tried.
-REFUSED_FORMATS = frozenset(
-    [
-        *("EPS", "WMF"),  # drawn by another program or by the operating system
-        *("BUFR", "GRIB", "HDF5", "MPEG"),  # recognised, but without a decoder
-        *("IM", "IMT", "IPTC", "SPIDER"),  # no signature: other files pass for them
-    ]
-)
+#: Formats of Pillow that are not read, and why.
+REFUSED_FORMATS = {
+    **dict.fromkeys(["EPS", "WMF"], "another program would draw it"),
+    **dict.fromkeys(["BUFR", "GRIB", "HDF5", "MPEG"], "Pillow has no decoder for it"),
+    **dict.fromkeys(["BLP", "DDS"], "its decoder can take minutes on a small file"),
+    **dict.fromkeys(["IM", "IMT", "IPTC", "SPIDER"], "it has no signature, so others pass for it"),
+}
 
 #: What Pillow's decoders raise on damaged data: every kind that their Python code can raise when
 #: it reads a number, an offset, a key or a size that makes no sense, and when that is too large.
@@ -79,6 +78,8 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     ------
     TooManyPixels
         If the image has more pixels than the bound.
+    RefusedFormat
+        If it is of a format that is not read.
     PIL.UnidentifiedImageError
         If it is of no known format.
     PIL.Image.DecompressionBombError, or one of `DAMAGED`
@@ -130,9 +131,12 @@ def _identify(file: IO[bytes]) -> ImageFile.ImageFile:
     Image.init()
     file.seek(0)
     head = file.read(16)
-    formats = [name for name in Image.ID if name not in REFUSED_FORMATS]
-    for name in sorted(formats, key=lambda name: Image.OPEN[name][1] is None):  # TGA last
+    for name in sorted(Image.ID, key=lambda name: Image.OPEN[name][1] is None):  # TGA last
         factory, accept = Image.OPEN[name]
+        if name in REFUSED_FORMATS:
+            if accept is not None and accept(head):
+                raise RefusedFormat(name, REFUSED_FORMATS[name])
+            continue
         try:
             accepted = accept is None or accept(head)
             if accepted and not isinstance(accepted, str):  # a str tells what Pillow lacks

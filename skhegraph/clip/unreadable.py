@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["FOLDER", "HEIF_PACKAGE", "TooManyPixels", "is_heif", "why_unreadable"]
+__all__ = ["FOLDER", "HEIF_PACKAGE", "RefusedFormat", "TooManyPixels", "is_heif", "why_unreadable"]
 
 FOLDER = (
     "it is a folder: pass the paths of its images, for instance "
@@ -16,6 +16,13 @@ FOLDER = (
 HEIF_PACKAGE = "pillow_heif"
 _HEIF_BRANDS = b"heic heix heim heis hevc hevx hevm hevs heif mif1 msf1 avif avis".split()
 _URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+class RefusedFormat(ValueError):
+    """A file is of a format that Pillow knows and that is not read here."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} files are not read ({reason}): convert it to PNG or JPEG")
 
 
 class TooManyPixels(ValueError):
@@ -46,7 +53,7 @@ def why_unreadable(source: Any, error: Exception) -> str:
     """
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(error, TooManyPixels):
+    if isinstance(error, (TooManyPixels, RefusedFormat)):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return _too_large()
@@ -121,6 +128,4 @@ def _unknown_format(head: bytes) -> str:
     reason = f"cannot identify the image format; the data start with {head!r}"
     if head.lstrip().startswith(b"<"):
         return f"{reason}, as SVG, HTML and XML do: save a picture of it as PNG or JPEG"
-    if head.startswith(b"%!PS"):
-        return f"{reason}: PostScript is not drawn, as that would run a program"
     return reason

@@ -65,16 +65,20 @@ def test_the_bound_is_a_parameter_of_the_transformer():
         clip.set_params(max_pixels=0).transform([image])
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory: Linux alone")
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16", "CMYK"])
 def test_memory_is_eight_bytes_a_pixel(mode, tmp_path):
     """Beside what an interpreter with Pillow and NumPy takes."""
     code = (
-        "import resource, sys\n"
+        "import sys\n"
         "from skhegraph.clip.images import decode_image\n"
+        "def peak():\n"  # getrusage would tell of the parent before the child was another program
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return 1024 * int(next(x for x in lines if x.startswith('VmHWM')).split()[1])\n"
         "decode_image(sys.argv[1])\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
         "decode_image(sys.argv[2])\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)\n"
+        "print(peak() - before)\n"
     )
     side, paths = 5_000, []
     for n in (8, side):
@@ -83,7 +87,8 @@ def test_memory_is_eight_bytes_a_pixel(mode, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) <= 8.5 * side**2 + 2**25  # and strips
+    # And strips; the file itself has some bytes a pixel less than the image in memory.
+    assert 4 * side**2 <= int(done.stdout) <= 8 * side**2 + 2**25
 
 
 @pytest.fixture(params=["pipe", "socket", "device"])
@@ -126,7 +131,9 @@ def test_links(read, tmp_path):
         (b"\n <!DOCTYPE html><html></html>", "as SVG, HTML and XML do"),
         (b"", r"cannot identify.*start with b''"),
         (b"\xff\xd8\xff", "cannot identify"),
-        (encoded(Image.new("RGB", (9, 9)), "EPS"), "PostScript is not drawn"),
+        (encoded(Image.new("RGB", (9, 9)), "EPS"), "EPS files are not read .another program"),
+        (encoded(Image.new("RGB", (9, 9)), "DDS"), "DDS files are not read .its decoder"),
+        (encoded(Image.new("F", (9, 9)), "SPIDER"), "cannot identify"),
     ],
 )
 def test_no_images(data, message, tmp_path):
@@ -146,7 +153,7 @@ def test_content_decides_and_not_the_name(tmp_path):
 
 def test_refused_formats_are_names_that_pillow_knows():
     Image.init()
-    assert set(Image.ID) >= REFUSED_FORMATS
+    assert set(Image.ID) >= set(REFUSED_FORMATS)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (10_000, 1)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -192,18 +191,6 @@ def test_unreadable_files(tmp_path, rgb):
     for source in (tmp_path, truncated, bytes(broken)):
         with pytest.raises(ImageDecodeError):
             decode_image(source)
-
-
-def dds(flags: int) -> bytes:
-    """A DDS file of 4 x 4 pixels whose pixel format has the given flags."""
-    header = [124, 0x1007, 4, 4, 16, 0, 0, *[0] * 11, 32, flags, 0, 8, 0, 0, 0, 0, 0x1000, *[0] * 4]
-    return b"DDS " + struct.pack("<31I", *header) + bytes(64)
-
-
-def test_an_unsupported_dds_file_is_unreadable():
-    assert decode_image(dds(0x20000)).size == (4, 4)  # grey of 8 bits
-    with pytest.raises(ImageDecodeError, match=r"NotImplementedError.*pixel format"):
-        decode_image(dds(0x2))  # alpha alone
 
 
 def test_a_damaged_avif_file_is_unreadable():

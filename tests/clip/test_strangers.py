@@ -53,7 +53,7 @@ def encoded(kind: str, mode: str, size: tuple[int, int], animated: bool) -> byte
 def whole_files(draw, kinds=tuple(KINDS)) -> bytes:
     """A file of any format, of one frame or several."""
     kind = draw(st.sampled_from(kinds))
-    sizes = [(16, 16)] if kind == "ICO" else [(1, 1), (16, 16), (23, 5), (1, 300)]
+    sizes = [(16, 16)] if kind in ("ICO", "PCX") else [(1, 1), (16, 16), (23, 5), (1, 300)]
     animated = kind in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and draw(st.booleans())
     mode = draw(st.sampled_from(KINDS[kind]))
     return encoded(kind, mode, draw(st.sampled_from(sizes)), animated)
