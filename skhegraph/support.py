@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -112,10 +113,10 @@ def mean_of_others(nodes: Floats) -> Floats:
 
 
 def distinct_rows(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Ints, Floats]:
-    """Merge equal rows of a class by adding their weights; sort rows by class, then by value."""
+    """Merge equal rows of a class by adding their weights; sort rows by class, then by digest."""
     first: dict[tuple[int, bytes], int] = {}
     group = [
-        first.setdefault((int(c), x.tobytes()), i)
+        first.setdefault((int(c), blake2b(x, digest_size=16).digest()), i)
         for i, (c, x) in enumerate(zip(y, X, strict=True))
     ]
     kept = [first[key] for key in sorted(first)]

@@ -22,7 +22,8 @@ from skhegraph.hegraph.fusion import (
 from skhegraph.hegraph.logits import text_logits
 from skhegraph.hegraph.parameters import NETWORK_PATHS, warn_if_ignored, warn_if_unrelated
 from skhegraph.hegraph.residuals import Residuals, fit_residuals
-from skhegraph.hegraph.visual import Discriminant, VisualModel
+from skhegraph.hegraph.visual import ROWS_AT_ONCE, Discriminant, VisualModel
+from skhegraph.parallel import map_rows
 from skhegraph.support import Floats, Support, effective_weights, in_span, unit_rows
 
 
@@ -113,8 +114,12 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
     nodes, negative, loss_curve = adapt_text(support, params, visual, loss_weight, a, penalty, rng)
 
     # Residuals adapt each class to what both branches leave over.
-    fused = visual
-    fused += text_logits(support.X.astype(fused.dtype), nodes.astype(fused.dtype), a * tau)
+    fused, text = visual, nodes.astype(visual.dtype)
+
+    def add_text(block: slice) -> None:
+        fused[block] += text_logits(support.X[block].astype(text.dtype), text, a * tau)
+
+    map_rows(add_text, len(fused), ROWS_AT_ONCE)
     centre = inside.visual.mean(axis=0)
     D = fit_residuals(X, support.y, loss_weight, fused, penalty, discriminant.omega, centre)
 

@@ -122,8 +122,8 @@ def estimate_messages(
     means, shots = support.visual, support.shots
     inverse_shots = float(np.mean(1 / np.maximum(shots, 1)))
     df = max(float(shots.sum()) - len(shots), 0.0)
-    squares = np.square(support.X - means[support.y]).sum(axis=1)
-    within = float(support.sample_weight @ squares)
+    deviation = support.X - means[support.y]
+    within = float(support.sample_weight @ np.einsum("nd,nd->n", deviation, deviation))
     # Without the constant eigenvector (K 1 = 0), which belongs to m0: it is moved to the front.
     values, vectors = np.linalg.eigh(edges - 1e3 / len(edges))
     values, vectors = np.maximum(values[1:], 0), vectors[:, 1:]
@@ -204,7 +204,8 @@ class VisualModel:
         )
         rho, _, noise, _, m0, prior, _ = self.messages
         self.left_over = means - rho * self.text - m0
-        residual = np.sqrt(support.sample_weight)[:, None] * (support.X - means[support.y])
+        residual = support.X - means[support.y]
+        residual *= np.sqrt(support.sample_weight)[:, None]
         df = max(n_rows - len(shots), 0.0)
         # At few shots the scatter of the class means about their prediction tells about S too; it
         # counts with the share 1/k of a row, and not at all where there is no text to predict them.
