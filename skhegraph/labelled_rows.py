@@ -92,7 +92,7 @@ def drop_unreadable(rows: LabelledRows) -> LabelledRows:
     warnings.warn(
         f"{name_rows(unreadable)} of X NaN throughout (unreadable images) and left out of the fit.",
         UserWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
     return rows.take(~unreadable)
 

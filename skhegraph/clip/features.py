@@ -76,11 +76,11 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         that share it need a file system with locks, which some network file systems lack.
     cache_max_bytes : int or None, default=None
         Bound on the stored features; the oldest go first. None sets no bound.
-    max_pixels : int or None, default=134_217_728
-        Bound on the pixels of a file, so that none fills the memory: at the peak a pixel takes 8
-        bytes, in each of `num_workers` threads. A larger one cannot be read, except that JPEG
-        files of more than 67,108,864 pixels are decoded at half their size, unless they are
-        progressive, and may have four times the bound. None sets no bound.
+    max_pixels : int or None, default=67_108_864
+        Bound on the pixels of a file, so that none fills the memory: in each of `num_workers`
+        threads a pixel takes 4 to 8 bytes, of WebP and JPEG 2000 12 to 16. A larger file cannot be
+        read, except that JPEG files of more than 67,108,864 pixels are decoded at half their size,
+        unless they are progressive, and may have four times the bound. None sets no bound.
     on_error : {"raise", "nan"}, default="raise"
         What to do with inputs that cannot be read: one error that names them all, or a row of
         NaN for each and a warning.

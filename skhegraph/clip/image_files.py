@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image"]
 
-#: Pixels that are decoded at most: 1.1 GB, for at the peak a pixel takes 8 bytes.
-MAX_PIXELS = 2**27
+#: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
+#: takes 4 to 8 bytes; of WebP and JPEG 2000, 12 to 16.
+MAX_PIXELS = 2**26
 
 #: Formats of Pillow that are not read, and why.
 REFUSED_FORMATS = {
@@ -53,8 +54,10 @@ DAMAGED = (
     zlib.error,
 )
 
-# From here on a JPEG file is decoded at half its size, whatever the model reads.
+# From here on a JPEG file is decoded at half its size, whatever the model reads. It does not follow
+# the user's bound, so that features do not depend on that.
 _HUGE_JPEG = 2**26
+_ORIENTATION = 0x0112  # tag of EXIF
 
 
 def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
@@ -72,7 +75,7 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     Returns
     -------
     PIL.Image.Image
-        First frame, in the mode of the file; a copy that needs the file no more.
+        First frame, in the mode of the file, in memory.
 
     Raises
     ------
@@ -90,7 +93,9 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     with _binary(source) as file:
         image = _identify_heif_too(file, source)
         _bound_pixels(image, least_side, max_pixels)
-        # `image` needs the file, and its pixels are freed when this function ends
+        image.load()
+        if image.getexif().get(_ORIENTATION, 1) == 1:  # spares a copy
+            return image
         return ImageOps.exif_transpose(image)
 
 

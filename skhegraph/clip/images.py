@@ -107,10 +107,10 @@ def decode_image(
     least_side : int, default=None
         Decode a JPEG file at half its size, which is faster, if no side gets shorter than this.
         None decodes it as it is.
-    max_pixels : int or None, default=2**27
-        Bound on the pixels of a file, so that none fills the memory: at the peak a pixel takes 8
-        bytes. JPEG files of more than 2**26 pixels are decoded at half their size, unless they
-        are progressive, and may have four times the bound. None sets no bound.
+    max_pixels : int or None, default=2**26
+        Bound on the pixels of a file, so that none fills the memory. JPEG files of more than 2**26
+        pixels are decoded at half their size, unless they are progressive, and may have four times
+        the bound. None sets no bound.
 
     Returns
     -------

@@ -32,7 +32,7 @@ class TooManyPixels(ValueError):
         super().__init__(
             f"it has {width} x {height} = {width * height:,} pixels, more than max_pixels="
             f"{bound:,}, a guard against files made to fill the memory: resize it, or, if you "
-            "trust it, raise max_pixels of CLIPFeatures (8 bytes of memory a pixel)"
+            "trust it, raise max_pixels of CLIPFeatures"
         )
 
 

@@ -109,7 +109,7 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
         ignored = [name for name in names if name in given or name in paths]
         if applies and ignored:
             message = f"{', '.join(ignored)}: ignored, since {why}."
-            warnings.warn(message, UserWarning, stacklevel=4)
+            warnings.warn(message, UserWarning, stacklevel=5)
             return
 
 
@@ -132,5 +132,5 @@ def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) ->
         "another CLIP of the same width? Give CLIPFeatures and the classifier the same model_name "
         "and pretrained (make_hegraph_pipeline does), or set text_features='prototypes'.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

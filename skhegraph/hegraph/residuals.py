@@ -132,7 +132,7 @@ def fit_residuals(
         warnings.warn(
             f"The residuals did not converge in {MAX_STEPS} steps: raise penalty.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
     D = result.x.reshape(n_classes, -1) @ basis
     coef = D[:, :-1] @ H.T

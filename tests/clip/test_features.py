@@ -162,9 +162,7 @@ def test_one_unsupported_file_does_not_end_a_batch(paths, expected, tmp_path):
     header = [124, 0x1007, 4, 4, 16, 0, 0, *[0] * 11, 32, 2, 0, 8, *[0] * 9]
     unsupported.write_bytes(b"DDS " + struct.pack("<31I", *header))
     X = [paths[0], unsupported, paths[1]]
-    with pytest.raises(
-        ValueError, match=r"(?s)1 of 3 .*\[1\] .*texture.dds: DDS files"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)1 of 3 .*\[1\] .*texture.dds: DDS files"):
         tiny().transform(X)
     for params in ({}, {"cache_dir": tmp_path / "cache"}):
         with pytest.warns(UserWarning) as caught:

@@ -41,7 +41,7 @@ def test_a_huge_jpeg_photo_is_read():
 def test_a_huge_photo_of_another_kind_names_its_bound():
     data = photo("PNG")
     with pytest.raises(
-        ImageDecodeError, match=r"14000 x 14000 = 196,000,000 pixels.*max_pixels=134,217,728"
+        ImageDecodeError, match=r"14000 x 14000 = 196,000,000 pixels.*max_pixels=67,108,864"
     ) as got:
         decode_image(data)
     assert "repair" not in str(got.value) and "MAX_IMAGE_PIXELS" not in str(got.value)
@@ -67,7 +67,7 @@ def test_the_bound_is_a_parameter_of_the_transformer():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory: Linux alone")
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16", "CMYK"])
-def test_memory_is_eight_bytes_a_pixel(mode, tmp_path):
+def test_memory_is_at_most_eight_bytes_a_pixel(mode, tmp_path):
     """Beside what an interpreter with Pillow and NumPy takes."""
     code = (
         "import sys\n"
@@ -87,8 +87,8 @@ def test_memory_is_eight_bytes_a_pixel(mode, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True
     )
-    # And strips; the file itself has some bytes a pixel less than the image in memory.
-    assert 4 * side**2 <= int(done.stdout) <= 8 * side**2 + 2**25
+    most = 4 if mode == "RGB" else 8
+    assert 0.9 * most / 2 * side**2 <= int(done.stdout) <= most * side**2 + 2**25  # and strips
 
 
 @pytest.fixture(params=["pipe", "socket", "device"])
