@@ -78,7 +78,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         Bound on the stored features; the oldest go first. None sets no bound.
     max_pixels : int or None, default=67_108_864
         Bound on the pixels of a file, so that none fills the memory: in each of `num_workers`
-        threads a pixel takes 4 to 8 bytes, of WebP and JPEG 2000 12 to 16. A larger file cannot be
+        threads a pixel takes 4 to 10 bytes, of WebP and JPEG 2000 up to 20. A larger file cannot be
         read, except that JPEG files of more than 67,108,864 pixels are decoded at half their size,
         unless they are progressive, and may have four times the bound. None sets no bound.
     on_error : {"raise", "nan"}, default="raise"

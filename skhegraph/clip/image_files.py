@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image"]
 
 #: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
-#: takes 4 to 8 bytes; of WebP and JPEG 2000, 12 to 16.
+#: takes 4 to 10 bytes; of WebP and JPEG 2000, up to 20.
 MAX_PIXELS = 2**26
 
 #: Formats of Pillow that are not read, and why.
