@@ -1,0 +1,129 @@
+"""
+Several labels for one image
+============================
+
+An image may show a cat and a cup of coffee at once. The recipe is one classifier per label, with
+two classes: the thing, and its absence. Both have a text: "a photo of a cat." and "a photo of no
+cat.".
+"""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from photographs import load_photographs, show_pieces
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, f1_score
+from sklearn.multiclass import OneVsRestClassifier
+
+from skhegraph import CLIPFeatures, HeGraphClassifier
+
+NAMES = ["cat", "coins", "cup of coffee", "flower", "motorcycle", "temple"]
+
+# %%
+# Images with one to three labels
+# -------------------------------
+# Each is put together from four pieces of one, two or three photographs.
+
+
+def make_collages(n_images, random_state):
+    """Collages of four pieces, and which of the names each shows."""
+    rng = np.random.RandomState(random_state)
+    photographs = load_photographs()
+    collages, shown = [], np.zeros((n_images, len(NAMES)), dtype=bool)
+    for i in range(n_images):
+        chosen = rng.choice(len(NAMES), rng.randint(1, 4), replace=False)
+        shown[i, chosen] = True
+        collage = Image.new("RGB", (256, 256))
+        for k, label in enumerate(rng.permutation(np.resize(chosen, 4))):
+            photograph = photographs[NAMES[label]]
+            height, width = photograph.shape[:2]
+            side = int(min(height, width) * rng.uniform(0.35, 0.6))
+            top, left = rng.randint(height - side + 1), rng.randint(width - side + 1)
+            piece = Image.fromarray(photograph[top : top + side, left : left + side])
+            collage.paste(piece.convert("RGB").resize((128, 128)), (128 * (k % 2), 128 * (k // 2)))
+        collages.append(collage)
+    return collages, shown
+
+
+collages, shown = make_collages(240, random_state=0)
+features = CLIPFeatures("skhegraph-lite").fit_transform(collages)
+test = np.arange(80, 240)
+
+# %%
+# One classifier per label
+# ------------------------
+# ``templates`` gives the prompts of the two classes, so that the text says both what is there and
+# what is not.
+
+
+def probabilities(train):
+    """Probability of each label for the test images."""
+    columns = []
+    for k, name in enumerate(NAMES):
+        absent = f"no {name}"
+        clf = HeGraphClassifier(
+            "skhegraph-lite",
+            templates={name: f"a photo of a {name}.", absent: f"a photo of no {name}."},
+            random_state=0,
+        )
+        clf.fit(features[train], np.where(shown[train, k], name, absent))
+        columns.append(clf.predict_proba(features[test])[:, list(clf.classes_).index(name)])
+    return np.column_stack(columns)
+
+
+# %%
+# Beside one logistic regression per label
+# ----------------------------------------
+# The mean average precision counts the order of the images under each label; F1 counts the
+# decisions at 50 %. (`C=100` does better here than the default.)
+
+SIZES = (20, 40, 80)
+scores = {"HeGraph": [], "logistic regression": []}
+for n_images in SIZES:
+    train = np.arange(n_images)
+    plain = OneVsRestClassifier(LogisticRegression(C=100, class_weight="balanced", max_iter=2000))
+    plain.fit(features[train], shown[train].astype(int))
+    proba = probabilities(train)
+    for name, p in (
+        ("HeGraph", proba),
+        ("logistic regression", plain.predict_proba(features[test])),
+    ):
+        precision = average_precision_score(shown[test], p, average="macro")
+        f1 = f1_score(shown[test], p > 0.5, average="macro")
+        scores[name].append((100 * precision, 100 * f1))
+        print(f"{n_images} images, {name:>19}: mean average precision {precision:.3f}, F1 {f1:.3f}")
+
+# %%
+# The picture
+# -----------
+# Right, the first images of the test set with the labels that have more than 50 %, after learning
+# from 80 images; red where the list is not exactly right.
+
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(12, 4.6), width_ratios=[1, 1.5], layout="constrained"
+)
+for name, values in scores.items():
+    left.plot(SIZES, np.array(values)[:, 1], "o-", label=name)
+left.set(xlabel="labelled images in all", ylabel="F1, mean over six labels (%)")
+left.set_xticks(SIZES)
+left.grid(alpha=0.3)
+left.legend()
+decided = proba[:10] > 0.5
+show_pieces(
+    right,
+    [collages[i] for i in test[:10]],
+    ["\n".join(np.array(NAMES)[row]) or "nothing" for row in decided],
+    [
+        "black" if (row == shown[i]).all() else "crimson"
+        for i, row in zip(test[:10], decided, strict=True)
+    ],
+    n_columns=5,
+)
+out = Path(__file__).with_suffix(".png")
+figure.savefig(out, dpi=110)
+print(f"saved {out.name}")
