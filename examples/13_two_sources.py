@@ -88,7 +88,8 @@ def multiplied(frame):
 
 # %%
 # Beside it, what scikit-learn has: ``StackingClassifier`` learns from held-out folds how to combine
-# the two. With few images it has little to learn from.
+# the two. With few images it has little to learn from, and every class needs as many as there are
+# folds.
 # The numbers hardly change which class comes first, for the images are right already; what they
 # change is how sure the answer is, and the log-loss shows it.
 
