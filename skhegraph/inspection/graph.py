@@ -261,5 +261,7 @@ def _draw_legend(ax: Any, edges: list[Edge]) -> None:
         bbox_to_anchor=(0.5, 0.0),
         ncols=4,
         frameon=False,
-        fontsize=9,
+        fontsize=8,
+        columnspacing=1.2,
+        handlelength=1.5,
     )
