@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -53,7 +53,7 @@ def encoded(kind: str, mode: str, size: tuple[int, int], animated: bool) -> byte
 def whole_files(draw, kinds=tuple(KINDS)) -> bytes:
     """A file of any format, of one frame or several."""
     kind = draw(st.sampled_from(kinds))
-    sizes = [(16, 16)] if kind in ("ICO", "PCX") else [(1, 1), (16, 16), (23, 5), (1, 300)]
+    sizes = [(16, 16)] if kind == "ICO" else [(1, 1), (16, 16), (23, 5), (1, 300)]
     animated = kind in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and draw(st.booleans())
     mode = draw(st.sampled_from(KINDS[kind]))
     return encoded(kind, mode, draw(st.sampled_from(sizes)), animated)
@@ -96,7 +96,11 @@ def test_a_file_is_read_or_refused(data):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(whole_files(kinds=[kind for kind in KINDS if kind not in REFUSED_FORMATS]))
-def test_a_whole_file_is_read(data):
+def test_a_whole_file_is_read_if_pillow_reads_what_it_wrote(data):
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except OSError:  # Pillow 11.3 of an odd width in PCX, and of one pixel in YCbCr
+        reject()
     try:
         assert decode_image(data).mode == "RGB"
     except ImageDecodeError as error:
