@@ -30,10 +30,10 @@ def test_bars_are_the_evidence(make_classifier):
             np.testing.assert_allclose([p.get_width() for p in bar.patches], frame[part])
         # What speaks for a class is stacked to the right, what speaks against it to the left.
         ends = np.array([[p.get_x() + p.get_width() for p in bar.patches] for bar in bars])
+        ends = np.vstack([ends, np.zeros(len(frame))])
         parts = frame[list(PARTS)].to_numpy()
-        np.testing.assert_allclose(
-            np.maximum(ends.max(axis=0), 0), parts.clip(min=0).sum(axis=1), atol=1e-12
-        )
+        np.testing.assert_allclose(ends.max(axis=0), parts.clip(min=0).sum(axis=1), atol=1e-12)
+        np.testing.assert_allclose(ends.min(axis=0), parts.clip(max=0).sum(axis=1), atol=1e-12)
         labels = [t.get_text() for t in panels["evidence"].get_yticklabels()]
         top = frame.iloc[0]
         assert labels[0] == f"{top['class']}  {100 * top['probability']:.0f} %"
