@@ -19,6 +19,7 @@ text of the class and other classes contribute as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -209,14 +210,23 @@ def weightiest_rows(
 
 
 def class_prompts(clf: HeGraphClassifier) -> list[tuple[str, ...]]:
-    """Prompts from which the text node of each class was made; empty where the text has none."""
+    """Prompts from which the text node of each class was made; empty where the text has none.
+
+    Empty too where a list of names is longer than the classes, some of which had no weight.
+    """
+    nothing: list[tuple[str, ...]] = [()] * len(clf.classes_)
     if not (isinstance(clf.text_features, str) and clf.text_features == "clip"):
-        return [()] * len(clf.classes_)
+        return nothing
     from skhegraph.clip.prompts import build_prompts
     from skhegraph.prompted_classifier import resolve_class_names
 
-    names = resolve_class_names(clf.classes_, clf.class_names)
-    return [tuple(prompts) for prompts in build_prompts(names, clf.templates)]
+    given, templates = clf.class_names, clf.templates
+    if isinstance(given, Sequence) and len(given) != len(clf.classes_):
+        return nothing
+    names = resolve_class_names(clf.classes_, given)
+    if isinstance(templates, Mapping):
+        templates = {name: templates[name] for name in names}
+    return [tuple(prompts) for prompts in build_prompts(names, templates)]
 
 
 def _refuse_nan(Z: Floats) -> None:

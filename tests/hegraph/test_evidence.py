@@ -134,6 +134,18 @@ def test_prompts_are_those_of_the_class():
     }
 
 
+@pytest.mark.parametrize("names", [None, {"cat": "cat", "dog": "dog", "cow": "cow"}, "list"])
+def test_prompts_where_a_class_has_no_weight(names):
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((6, 128)), np.repeat(["cat", "cow", "dog"], 2)
+    templates = {name: f"one {name}." for name in ("cat", "cow", "dog")}
+    given = sorted(templates) if names == "list" else names
+    clf = HeGraphClassifier("skhegraph-tiny", class_names=given, templates=templates, device="cpu")
+    frame = explain(clf.fit(X, y, sample_weight=[1, 1, 0, 0, 1, 1]), X[:1])
+    expected = {(), ()} if names == "list" else {("one cat.",), ("one dog.",)}
+    assert set(frame["prompts"]) == expected
+
+
 def test_a_class_with_a_name_alone_has_no_rows():
     rng = np.random.RandomState(0)
     X, y = rng.standard_normal((6, 12)), np.repeat(["a", "b"], 3)
