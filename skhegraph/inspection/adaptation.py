@@ -20,8 +20,9 @@ class AdaptationDisplay:
     The text node of class c, sent along positive -> visual, says that the images of the class are
     about `m0 + rho t_c` (:mod:`skhegraph.hegraph`, step 1). That prediction, the class mean `V_c`
     and the adapted node `V'_c` are points of one space, of which the picture shows the two
-    directions with the largest variance. What the residuals learn afterwards is no movement of a
-    node and not in the picture.
+    directions with the largest variance. A class with a name alone has no mean: it stays where text
+    and other classes put it. What the residuals learn afterwards is no movement of a node and not
+    in the picture.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ class AdaptationDisplay:
         text = None
         if clf.positive_to_visual_ > 0:
             P = clf.graph_["positive"].astype(np.float64)
-            text = clf.visual_centre_ + clf.positive_to_visual_ * (P - P.mean(axis=0))
+            centre = P[np.unique(clf.support_labels_)].mean(axis=0)  # of classes with images
+            text = clf.visual_centre_ + clf.positive_to_visual_ * (P - centre)
         names = [str(label) for label in clf.classes_]
         return cls(before, after, text, names).plot(n_labels=n_labels, ax=ax)
 

@@ -30,6 +30,17 @@ def test_nodes_of_a_fitted_classifier(make_classifier):
     assert display.toward_text.mean() > 0.3  # on the whole, towards the text
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_with_a_name_alone_stays(make_classifier):
+    clf = make_classifier(4)
+    X, y = clf.support_features_, clf.classes_[clf.support_labels_]
+    text = np.vstack([clf.graph_["positive"], np.ones(12)])
+    clf.set_params(text_features=text, positive_to_visual=0.5, visual_to_visual=0.0)
+    display = AdaptationDisplay.from_estimator(clf.fit(X, y, classes=[*clf.classes_, "new"]))
+    assert display.moved[4] == 0 and (display.moved[:4] > 0).all()
+    np.testing.assert_allclose(display.text[4], display.after[4], atol=1e-6)
+
+
 def test_without_text_there_are_two_kinds_of_points(make_classifier):
     with_text = AdaptationDisplay.from_estimator(make_classifier(4, positive_to_visual=1.0))
     assert len(with_text.ax_.collections) == 3
