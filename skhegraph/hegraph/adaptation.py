@@ -174,9 +174,11 @@ def adapt_text(
 
 
 def fitted_arrays(
-    support: Support, adapted: Adapted, prior: Floats
+    support: Support, adapted: Adapted, prior: Floats, dtype: Any
 ) -> tuple[dict[str, Any], NDArray[Any]]:
     """Nodes and linear classifiers of all classes, those without an image too.
+
+    The classifiers are in the precision `dtype`, that of the rows.
 
     Returns
     -------
@@ -220,13 +222,13 @@ def fitted_arrays(
         }
     single = {name: arrays.pop(name).astype(np.float32) for name in list(arrays)[:6]}
     share, log_prior = arrays.pop("share"), np.log(prior)
+    # Both branches are linear, and so is their sum: one matrix product predicts.
+    arrays["coef"] = arrays["text_coef"] + arrays["visual_coef"]
+    arrays["intercept"] = arrays["text_intercept"] + arrays["visual_intercept"] + log_prior
     messages = discriminant.model.messages
     return {
-        # Both branches are linear, and so is their sum: one matrix product predicts.
-        "coef_": arrays["text_coef"] + arrays["visual_coef"],
-        "intercept_": arrays["text_intercept"] + arrays["visual_intercept"] + log_prior,
         "log_prior_": log_prior,
-        **{f"{name}_": array for name, array in arrays.items()},
+        **{f"{name}_": array.astype(dtype) for name, array in arrays.items()},
         **{f"{name}_": single.pop(name) for name in list(single)[3:]},
         "graph_": single,
         "visual_whitener_": (discriminant.whitener() @ basis).astype(np.float32),

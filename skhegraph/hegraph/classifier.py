@@ -125,7 +125,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Feature names, if `X` had string column names.
     coef_ : ndarray of shape (n_classes, n_features)
-        Fused linear classifier of unit rows.
+        Fused linear classifier of unit rows, in the precision of `X`: float32 or float64.
     intercept_ : ndarray of shape (n_classes,)
         Its offsets.
     text_coef_, text_intercept_ : ndarray
@@ -391,7 +391,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         prior = class_prior(self.class_weight, self.classes_, support)
         with one_blas_thread():
             adapted = adapt(support, prior, self.get_params(deep=False), self._text_source())
-            arrays, class_share = fitted_arrays(support, adapted, prior)
+            arrays, class_share = fitted_arrays(support, adapted, prior, rows.X.dtype)
         if not np.isfinite(arrays["coef_"]).all():
             raise ValueError(
                 "The fitted coefficients are not finite: lower logit_scale, text_weight or "

@@ -319,7 +319,9 @@ def test_inputs_and_parameters_are_left_alone(make: Any) -> None:
 def test_float32_and_frames(make: Any) -> None:
     single = X.astype(np.float32)
     want = make().fit(single.astype(float), Y).predict_proba(QUERIES)
-    np.testing.assert_array_equal(make().fit(single, Y).predict_proba(QUERIES), want)
+    # Coefficients are in the precision of the rows.
+    got = make().fit(single, Y).predict_proba(QUERIES)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
     columns = [f"f{i}" for i in range(D)]
     framed = make().fit(pd.DataFrame(X, columns=columns), pd.Series(Y))
     assert framed.feature_names_in_.tolist() == columns
