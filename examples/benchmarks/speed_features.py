@@ -1,0 +1,265 @@
+"""Imports, predictions and fits on features: sections of speed.py."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+from timing import hegraph, median_time, peak_memory, report, support, time_once
+
+from skhegraph import parallel
+
+
+def import_section() -> None:
+    """Imports and load-and-predict in new processes."""
+
+    def process(code: str) -> float:
+        return median_time(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+
+    ours, theirs = process("import skhegraph"), process("import sklearn.base, numpy")
+    report("import skhegraph", ours, "import sklearn.base, numpy", theirs)
+    X, y, text, negative = support(10, 16)
+    with tempfile.TemporaryDirectory() as folder:
+        times = []
+        for name, clf in (("ours", hegraph(text, negative)), ("lr", LogisticRegression())):
+            path = str(Path(folder) / name)
+            joblib.dump(clf.fit(X, y), path)
+            code = f"import joblib, numpy; joblib.load({path!r}).predict(numpy.ones((1, 512)))"
+            times.append(process(code))
+        report("load and predict", times[0], "LogisticRegression", times[1])
+
+
+def predict_section() -> None:
+    """10,000 queries, 1,000 classes: against the one product it needs, and logistic regression."""
+    X, y, *text = support(1000, 16)
+    linear = LogisticRegression(max_iter=1).fit(X[::16], y[::16])
+    clf = hegraph(*text).fit(X, y)
+    for dtype in (np.float32, np.float64):
+        queries = X[:10_000].astype(dtype)
+        weights = clf.coef_.T.astype(dtype)
+        what = f"predict_proba, {queries.dtype}"
+        ours = median_time(lambda queries=queries: clf.predict_proba(queries))
+        bare = median_time(lambda queries=queries, weights=weights: queries @ weights)
+        theirs = median_time(lambda queries=queries: linear.predict_proba(queries))
+        report(what, ours, "its bare product", bare)
+        report(what, ours, "LogisticRegression", theirs)
+        tracemalloc.start()
+        proba = clf.predict_proba(queries)
+        peak = tracemalloc.get_traced_memory()[1] / 1e6
+        tracemalloc.stop()
+        output = proba.nbytes / 1e6
+        print(f"| {what} | peak {peak:.0f} MB | of it the output: {output:.0f} MB | |")
+
+
+def query_section() -> None:
+    """One query, 100 classes, against the bare NumPy lines of the same answer."""
+    X, y, *text = support(100, 4)
+    clf = hegraph(*text).fit(X, y)
+    query, weights, offsets = X[:1].copy(), clf.coef_.T, clf.intercept_
+
+    def bare() -> np.ndarray:
+        unit = query / np.linalg.norm(query, axis=1, keepdims=True)
+        logits = (unit @ weights + offsets).astype(np.float64)
+        proba = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return proba / proba.sum(axis=1, keepdims=True)
+
+    linear = LogisticRegression(max_iter=1).fit(X, y)
+    ours = microseconds(lambda: clf.predict_proba(query))
+    theirs, numpy_cost = microseconds(lambda: linear.predict_proba(query)), microseconds(bare)
+    for name, other in (("NumPy", numpy_cost), ("LogisticRegression", theirs)):
+        print(f"| one query | {ours:.0f} us | {name}: {other:.0f} us | {ours / other:.2f} |")
+
+
+def microseconds(function: object, calls: int = 1000) -> float:
+    """Microseconds of a call, the best of seven means."""
+
+    def many() -> None:
+        for _ in range(calls):
+            function()
+
+    many()
+    return min(time_once(many) for _ in range(7)) / calls * 1e6
+
+
+def many_section() -> None:
+    """A million float16 rows in a file, predicted without a copy, against reading the file."""
+    X, y, *text = support(100, 16)
+    clf = hegraph(*text).fit(X, y)
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "features.npy")
+        rows = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=(1_000_000, 512))
+        for start in range(0, len(rows), len(X)):
+            rows[start : start + len(X)] = X[: len(rows) - start]
+        rows.flush()
+        del rows
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            seconds, read, memory = pool.submit(predict_file, file, clf).result()
+    report("predict, 1,000,000 rows of a file", seconds, "reading the file", read)
+    print(f"| the same | {memory:.0f} MB over the file's pages and the labels | | |")
+
+
+def predict_file(file: str, clf: object) -> tuple[float, float, float]:
+    """Seconds of `predict` on a memory-mapped file and of reading it, and the heap at its peak."""
+    read = time_once(lambda: sum(block.sum() for block in blocks_of(file)))
+    read = min(read, time_once(lambda: sum(block.sum() for block in blocks_of(file))))
+    rows = np.load(file, mmap_mode="r")
+    seconds = time_once(lambda: clf.predict(rows))
+    tracemalloc.start()
+    labels = clf.predict(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    return seconds, read, (peak - labels.nbytes) / 1e6
+
+
+def blocks_of(file: str) -> Iterator[np.ndarray]:
+    """Read a file from start to end, 64 MB at a time."""
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 26):
+            yield np.frombuffer(block, np.uint8)[::4096]
+
+
+def fit_section() -> None:
+    """Fit at 10 to 1,000 classes, 16 shots, against logistic regression, plain and with its C."""
+    warnings.simplefilter("ignore")
+    for n_classes, runs in ((10, 5), (30, 5), (100, 3), (300, 1), (1000, 1)):
+        X, y, *text = support(n_classes, 16)
+        ours = median_time(partial(fit_hegraph, X, y, *text), runs)
+        standardised = StandardScaler().fit_transform(X)
+        linear = LogisticRegression()
+        theirs = median_time(partial(linear.fit, standardised, y), 1)
+        reference = f"LogisticRegression on standardised rows, {linear.n_iter_[0]} iterations"
+        report(f"fit, {n_classes} classes", ours, reference, theirs)
+        search = GridSearchCV(linear, {"C": [0.01, 0.1, 1.0, 10.0]}, cv=5)
+        reference = "the same, C of four chosen on five folds"
+        report(
+            f"fit, {n_classes} classes",
+            ours,
+            reference,
+            time_once(partial(search.fit, standardised, y)),
+        )
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Let processes run beside, each as busy as it can be on one thread."""
+    others = [multiprocessing.Process(target=spin, daemon=True) for _ in range(count)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
+
+
+def spin() -> None:
+    """Multiply matrices for ever, on one thread."""
+    with threadpool_limits(1):
+        A = np.random.RandomState(0).normal(size=(300, 300))
+        while True:
+            A @ A
+
+
+def threads_section() -> None:
+    """Default threads against the better of one and two, idle and beside two busy processes."""
+    for n_classes, shots in ((5, 12), (7, 12), (100, 16), (1000, 16)):
+        X, y, *text = support(n_classes, shots)
+        once = partial(fit_hegraph, X, y, *text)
+        for busy in (0, 2):
+            with busy_processes(busy):
+                runs = 5 if n_classes < 1000 else 1
+                default = median_time(once, runs)
+                fixed = [median_time(partial(fit_on_threads, n, once), runs) for n in (1, 2)]
+            what = f"fit, {n_classes} classes x {shots}, {busy} busy processes"
+            report(what, default, f"best of 1 and 2 threads ({np.argmin(fixed) + 1})", min(fixed))
+
+
+def fit_on_threads(n_threads: int, once: partial) -> None:
+    """Fit with that many blocks of rows at a time."""
+    default = parallel._openmp_effective_n_threads
+    parallel._openmp_effective_n_threads = lambda: n_threads
+    try:
+        once()
+    finally:
+        parallel._openmp_effective_n_threads = default
+
+
+def fit_hegraph(
+    X: np.ndarray, y: np.ndarray, text: np.ndarray, negative: np.ndarray, top_k: int | None = None
+) -> None:
+    """Fit with the defaults."""
+    hegraph(text, negative, top_k=top_k).fit(X, y)
+
+
+def fit_cost(file: str, top_k: int | None) -> tuple[float, float]:
+    """Seconds and peak memory over the inputs (MB) of a fit, in a process of its own."""
+    fit_hegraph(*support(10, 4))  # the first fit of a process imports torch
+    data = joblib.load(file)
+    before = peak_memory()
+    seconds = time_once(partial(fit_hegraph, *data, top_k))
+    return seconds, peak_memory() - before
+
+
+def growth_section() -> None:
+    """Time and memory against C (16 shots) and against shots (100 classes), with the exponents."""
+    curves = (
+        ("classes", None, [(n, 16) for n in (10, 30, 100, 300, 1000, 3000)]),
+        ("classes, top_k=32", 32, [(100, 16), (1000, 16), (3000, 16), (10_000, 4)]),
+        ("shots", None, [(100, shots) for shots in (1, 4, 16, 64)]),
+    )
+    points = {}
+    spawn = get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        for label, top_k, grid in curves:
+            costs = []
+            for n_classes, shots in grid:
+                file = str(Path(folder) / "support.joblib")
+                joblib.dump(support(n_classes, shots), file)
+                with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                    costs.append(pool.submit(fit_cost, file, top_k).result())
+            sizes = [shots if label == "shots" else n_classes for n_classes, shots in grid]
+            points[label] = sizes, np.array(costs).T
+            for (seconds, peak), size in zip(costs, sizes, strict=True):
+                print(f"| fit, {size} {label} | {seconds:.2f} s, {peak:.0f} MB | | |", flush=True)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
+    for axes, quantity, row in zip(panels, ("time (s)", "peak memory (MB)"), (0, 1), strict=True):
+        for label, (sizes, costs) in points.items():
+            seen = costs[row] > (0 if row == 0 else 10)  # less memory than that is in the noise
+            exponent = np.polyfit(np.log(np.array(sizes)[seen]), np.log(costs[row][seen]), 1)[0]
+            axes.loglog(sizes, costs[row], "o-", label=f"{label}: exponent {exponent:.2f}")
+            print(f"| fit, {quantity} against {label} | | | exponent {exponent:.2f} |", flush=True)
+        axes.set(xlabel="classes or shots per class", ylabel=quantity, title="HeGraph fit, D = 512")
+        axes.legend()
+    figure.savefig(Path(__file__).with_name("speed.png"), dpi=100, bbox_inches="tight")
+
+
+SECTIONS = {
+    "import": import_section,
+    "predict": predict_section,
+    "query": query_section,
+    "many": many_section,
+    "fit": fit_section,
+    "threads": threads_section,
+    "growth": growth_section,
+}

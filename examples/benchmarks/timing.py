@@ -1,0 +1,65 @@
+"""Timing, memory and synthetic data that the speed benchmarks share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skhegraph import HeGraphClassifier
+
+
+def time_once(function: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def median_time(function: Callable[[], object], runs: int = 5) -> float:
+    """Median seconds of a call, after one call to warm up."""
+    function()
+    return float(np.median([time_once(function) for _ in range(runs)]))
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process so far, MB (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return float(status.split("VmHWM:")[1].split()[0]) / 1e3
+
+
+def report(what: str, ours: float, reference: str, theirs: float) -> None:
+    """One row of the table."""
+    print(
+        f"| {what} | {ours:.3g} s | {reference}: {theirs:.3g} s | {ours / theirs:.2f} |", flush=True
+    )
+
+
+def support(n_classes: int, shots: int, width: int = 512) -> tuple[np.ndarray, ...]:
+    """Synthetic unit features, labels, and positive and negative text features."""
+    rng = np.random.RandomState(0)
+    centres = rng.normal(size=(n_classes, width)) + rng.normal(size=width) * 2
+    X = np.repeat(centres, shots, axis=0) + 2 * rng.normal(size=(n_classes * shots, width))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    text = centres + 2 * rng.normal(size=centres.shape)
+    negative = rng.normal(size=width) * 4 - 0.1 * text
+    return X.astype(np.float32), np.repeat(np.arange(n_classes), shots), text, negative
+
+
+def hegraph(text: np.ndarray, negative: np.ndarray, **params: object) -> HeGraphClassifier:
+    """Classifier on given text features, on the CPU."""
+    return HeGraphClassifier(text_features=(text, negative), device="cpu", random_state=0, **params)
+
+
+def image_files(folder: Path, count: int) -> list[str]:
+    """JPEG files of random smooth pictures."""
+    rng = np.random.RandomState(0)
+    paths = []
+    for i in range(count):
+        small = Image.fromarray(rng.randint(0, 256, (16, 16, 3), dtype=np.uint8))
+        paths.append(str(folder / f"{i}.jpg"))
+        small.resize((224, 224)).save(paths[-1])
+    return paths
