@@ -22,8 +22,8 @@ from skhegraph.support import Floats, Ints, Support
 #: the held-out loss: nats against a factor of e from the sphere of one pseudo-row per feature.
 SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 SHRINKAGE_PRIOR = 0.25
-#: Logits that are enough to estimate three scalars.
-LOGITS_FOR_FUSION = 250_000
+#: Logits that are enough to estimate three scalars, and rows where each has very many.
+LOGITS_FOR_FUSION, ROWS_FOR_FUSION = 250_000, 250
 #: Standard deviation of log a below 0 and above, for the text alone: CLIP's own scale may be far
 #: too sure of a data set whose names it does not understand, but hardly ever too modest.
 TEXT_ALONE_WIDTH = (3.0, 0.15)
@@ -213,7 +213,7 @@ def descend(
 
 def calibration_rows(support: Support, rng: np.random.RandomState) -> Ints:
     """Rows on which the scalars are estimated: all, or a draw that is balanced over classes."""
-    n_rows = max(support.n_classes, LOGITS_FOR_FUSION // support.n_classes)
+    n_rows = max(ROWS_FOR_FUSION, LOGITS_FOR_FUSION // support.n_classes)
     if n_rows >= len(support.y):
         return np.arange(len(support.y))
     return np.sort(balanced_order(support.y, rng)[:n_rows])
