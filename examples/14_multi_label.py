@@ -112,7 +112,7 @@ for name, values in scores.items():
 left.set(xlabel="labelled images in all", ylabel="F1, mean over six labels (%)")
 left.set_xticks(SIZES)
 left.grid(alpha=0.3)
-left.legend()
+left.legend(loc="lower right")
 decided = proba[:10] > 0.5
 show_pieces(
     right,
