@@ -18,8 +18,8 @@ BIAS = 0.3
 #: Steps of L-BFGS at most, and the share of the first gradient at which it stops: a tenth of it
 #: takes half as many steps again, and changes no log-loss by more than 0.001.
 MAX_STEPS, TOLERANCE = 200, 1e-2
-#: Slope of the mean loss (nats) below which there is nothing left to learn.
-LEAST_SLOPE = 1e-9
+#: Mean loss (nats) below which there is nothing left to learn, and little but rounding.
+LEAST_LOSS = 1e-6
 #: Logits above which the loss is computed in single precision: half the time and memory, and the
 #: rounding is far below the tolerance.
 LOGITS_IN_DOUBLE = 4_000_000
@@ -119,8 +119,8 @@ def fit_residuals(
 
     start = np.zeros(n_classes * Z.shape[1])
     first = objective(start)
-    slope = float(np.abs(first[1]).max())
-    options = {"maxiter": MAX_STEPS, "gtol": max(TOLERANCE * slope, LEAST_SLOPE), "ftol": 0.0}
+    slope = TOLERANCE * float(np.abs(first[1]).max()) if first[0] > LEAST_LOSS else np.inf
+    options = {"maxiter": MAX_STEPS, "gtol": slope, "ftol": 0.0}
     result = minimize(
         lambda flat: objective(flat) if flat.any() else first,
         start,
