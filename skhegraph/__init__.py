@@ -19,11 +19,11 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "PRESETS",
     "CLIPFeatures",
     "FewShotSplit",
     "HeGraphAdapterClassifier",
     "HeGraphClassifier",
-    "PRESETS",
     "ZeroShotCLIPClassifier",
     "__version__",
     "make_hegraph_pipeline",
