@@ -80,11 +80,15 @@ class PromptedClassifier(FeatureClassifier):
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
     ) -> tuple[Floats, Floats, float]:
         if not (isinstance(self.text_features, str) and self.text_features == "clip"):
+            self._keep_prompts([], [])
             return super()._text_nodes(X, y, weight, labels)
         names = resolve_class_names(labels, self.class_names)
-        P, N, scale = self._encode_prompts(names, None if X is None else X.shape[1])
-        kept = np.isin(labels, self.classes_)
-        return P[kept], N[kept], scale
+        return self._encode_names(
+            names, np.isin(labels, self.classes_), None if X is None else X.shape[1]
+        )
+
+    def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
+        """Keep the prompts of each class and their features, where an estimator wants them."""
 
     def _text_sources(self) -> str:
         return "'clip', 'prototypes'"
@@ -99,12 +103,15 @@ class PromptedClassifier(FeatureClassifier):
             return f"The text of {self.model_name!r}{weights}"
         return "The given text_features"
 
-    def _encode_prompts(
-        self, names: list[str], n_features: int | None
+    def _encode_names(
+        self, names: list[str], kept: NDArray[np.bool_], n_features: int | None
     ) -> tuple[Floats, Floats, float]:
-        """Encode positive and negative prompts of the names with the named CLIP."""
+        """Text nodes of the kept classes, from prompts of the names and the named CLIP.
+
+        A mapping of templates may name them all, so prompts are made of all.
+        """
         from skhegraph.clip.model import load_backbone
-        from skhegraph.clip.prompts import PRESETS, text_nodes
+        from skhegraph.clip.prompts import PRESETS, encode_prompts, mean_of_prompts, text_nodes
 
         negative = self.negative_templates
         if negative is None:
@@ -119,9 +126,12 @@ class PromptedClassifier(FeatureClassifier):
                 f"{type(self).__name__}, or build both steps with make_hegraph_pipeline; for "
                 "features that no CLIP made, set text_features='prototypes'."
             )
-        P = text_nodes(backbone, names, self.templates)
+        prompts, features = encode_prompts(backbone, names, self.templates)
+        chosen = np.flatnonzero(kept)
+        self._keep_prompts([prompts[c] for c in chosen], [features[c] for c in chosen])
+        P = mean_of_prompts(features)
         N = text_nodes(backbone, names, negative, negative=True) if self._uses_negatives else P
-        return P, N, backbone.logit_scale
+        return P[kept], N[kept], backbone.logit_scale
 
 
 def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:

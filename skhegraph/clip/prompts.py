@@ -109,11 +109,33 @@ def text_nodes(
     >>> text_nodes(load_backbone("skhegraph-tiny", device="cpu"), ["cat", "dog"], "photo").shape
     (2, 128)
     """
+    return mean_of_prompts(encode_prompts(backbone, class_names, templates, negative=negative)[1])
+
+
+def encode_prompts(
+    backbone: Backbone,
+    class_names: Sequence[str],
+    templates: Templates,
+    *,
+    negative: bool = False,
+) -> tuple[list[list[str]], list[np.ndarray]]:
+    """Prompts of each class and their unit features; parameters as of :func:`text_nodes`.
+
+    Returns
+    -------
+    list of list of str
+        From :func:`build_prompts`.
+    list of ndarray of shape (n_prompts, D), float32
+        For each class.
+    """
     prompts = build_prompts(class_names, templates, negative=negative)
     features = backbone.encode_text([prompt for group in prompts for prompt in group])
-    ends = np.cumsum([len(group) for group in prompts])
-    groups = np.split(features.astype(np.float64), ends[:-1])
-    nodes = np.stack([group.mean(axis=0) for group in groups])
+    return prompts, np.split(features, np.cumsum([len(group) for group in prompts])[:-1])
+
+
+def mean_of_prompts(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of each class's prompt features at unit length, shape (C, D), float32."""
+    nodes = np.stack([group.mean(axis=0, dtype=np.float64) for group in features])
     nodes /= np.linalg.norm(nodes, axis=1, keepdims=True)
     return nodes.astype(np.float32)
 

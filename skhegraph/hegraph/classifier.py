@@ -148,6 +148,10 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Origin `m0` of that span.
     outside_variance_ : float
         Variance along each direction outside it; inf where it is all.
+    prompts_ : list of list of str
+        Positive prompts of each class; empty where the text did not come from names.
+    prompt_features_ : ndarray of shape (n_prompts, n_features), float32
+        Their unit features, class by class.
     support_features_ : ndarray of shape (m, n_features)
         Rows of the support set as given, for explanations and :meth:`partial_fit`: all after
         `partial_fit`, the first 64 of each class after `fit`.
@@ -407,6 +411,11 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         self.support_weight_, self.support_index_ = kept.weight, kept.number
         self.support_share_ = class_share[codes] * kept.weight / total[codes]
         self.support_whole_ = len(kept.y) == int(used.sum())
+
+    def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
+        self.prompts_ = [list(group) for group in prompts]
+        rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
+        self.prompt_features_ = rows.astype(np.float32)
 
     def _unknown(self, Z: Floats, logits: Floats) -> NDArray[np.bool_]:
         unreadable = super()._unknown(Z, logits)

@@ -19,7 +19,6 @@ text of the class and other classes contribute as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,8 +86,9 @@ def explain(
         - ``support``, ``support_parts``: numbers (in the `X` given to `fit`) of the support rows
           of the class that speak most for it, and their parts in its visual logit. Empty for a
           class without images.
-        - ``prompts``: what the text node of the class was made from; empty where the text came
-          as an array, or there was none.
+        - ``prompts``, ``prompt_parts``: what the text node of the class was made from, the
+          weightiest first, and their parts in its text logit. Empty where the text came as an
+          array, or there was none.
 
     Raises
     ------
@@ -128,9 +128,6 @@ def explain(
     for name in chunks[0]:
         columns[name] = [value for chunk in chunks for value in chunk[name]]
     columns["class"] = clf.classes_[np.array(columns["class"])]
-    prompts = class_prompts(clf)
-    index = np.concatenate([chunk["class"] for chunk in chunks])
-    columns["prompts"] = [prompts[c] for c in index]
     return pandas.DataFrame(columns)
 
 
@@ -172,6 +169,7 @@ def _explain_rows(
         "visual_share": share[1].ravel(),
         "support": [found.rows for found in weighty],
         "support_parts": [found.parts for found in weighty],
+        **prompt_columns(clf, Z, best),
     }
 
 
@@ -209,24 +207,26 @@ def weightiest_rows(
     return found
 
 
-def class_prompts(clf: HeGraphClassifier) -> list[tuple[str, ...]]:
-    """Prompts from which the text node of each class was made; empty where the text has none.
+def prompt_columns(clf: HeGraphClassifier, Z: Floats, classes: Ints) -> dict[str, Any]:
+    """Prompts of each query's classes by their parts `a tau z . t_p / (n |mean of t|)`.
 
-    Empty too where a list of names is longer than the classes, some of which had no weight.
+    They add up to the text logit, where no network has moved the text nodes.
     """
-    nothing: list[tuple[str, ...]] = [()] * len(clf.classes_)
-    if not (isinstance(clf.text_features, str) and clf.text_features == "clip"):
-        return nothing
-    from skhegraph.clip.prompts import build_prompts
-    from skhegraph.prompted_classifier import resolve_class_names
-
-    given, templates = clf.class_names, clf.templates
-    if isinstance(given, Sequence) and len(given) != len(clf.classes_):
-        return nothing
-    names = resolve_class_names(clf.classes_, given)
-    if isinstance(templates, Mapping):
-        templates = {name: templates[name] for name in names}
-    return [tuple(prompts) for prompts in build_prompts(names, templates)]
+    nothing: list[tuple[Any, ...]] = [()] * classes.size
+    if not clf.prompts_:
+        return {"prompts": nothing, "prompt_parts": list(nothing)}
+    prompts, parts = list(nothing), list(nothing)
+    features = np.split(clf.prompt_features_, np.cumsum([len(p) for p in clf.prompts_])[:-1])
+    scale = clf.text_weight_ * clf.logit_scale_
+    wanted, query = classes.ravel(), np.repeat(np.arange(len(Z)), classes.shape[1])
+    for c in np.unique(wanted):
+        where, T = np.flatnonzero(wanted == c), features[c].astype(np.float64)
+        of_class = scale * (Z[query[where]] @ T.T) / np.linalg.norm(T.sum(axis=0))
+        for i, part in zip(where, of_class, strict=True):
+            order = np.argsort(-part, kind="stable")
+            prompts[i] = tuple(clf.prompts_[c][k] for k in order)
+            parts[i] = tuple(float(v) for v in part[order])
+    return {"prompts": prompts, "prompt_parts": parts}
 
 
 def _refuse_nan(Z: Floats) -> None:

@@ -117,11 +117,12 @@ def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) ->
     """Warn where the text seems to come from another CLIP than the images.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
-    half as far from always as chance is; and the cosines must be as small as those of unrelated
-    features, `1 / sqrt(n_features)`, give or take.
+    half as far from always as chance is, even if no class is favoured over all rows; and the
+    cosines must be as small as those of unrelated features, `1 / sqrt(n_features)`, give or take.
     """
     n_rows, n_classes = cosines.shape
-    hits = int((cosines.argmax(axis=1) == y).sum())
+    favour = np.stack([cosines[y == c].mean(axis=0) for c in np.unique(y)]).mean(axis=0)
+    hits = int(((cosines - favour).argmax(axis=1) == y).sum())
     useful = min(2 / n_classes, (1 + 1 / n_classes) / 2)
     size = float(np.sqrt(np.square(cosines).mean()))
     if size > UNRELATED / np.sqrt(n_features) or bdtr(hits, n_rows, useful) > 0.01:

@@ -32,6 +32,7 @@ def by_hand():
     clf.support_share_, clf.visual_weight_ = np.array([0.25, 0.5, 0.25, 1.0]), 2.0
     clf.visual_whitener_ = np.array([[2.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     clf.visual_centre_ = np.array([0.5, 0.0], dtype=np.float32)
+    clf.prompts_, clf.prompt_features_ = [], np.empty((0, 2), dtype=np.float32)
     return clf
 
 
@@ -123,15 +124,30 @@ def test_chunks_change_nothing(monkeypatch):
     np.testing.assert_allclose(parts[list(PARTS)], whole[list(PARTS)], atol=1e-10)
 
 
-def test_prompts_are_those_of_the_class():
+def test_prompts_worked_by_hand(by_hand):
+    by_hand.prompts_ = [["one ape", "two apes"], ["a bee"], ["a cat"]]
+    by_hand.prompt_features_ = np.array([[0.6, 0.8], [0.8, -0.6], [0, 1], [-1, 0]], np.float32)
+    frame = explain(by_hand, [[4.0, 0.0]], n_classes=3)
+    # a tau = 5; the sum of the two prompts of "ape" has length sqrt(1.4^2 + 0.2^2) = sqrt(2).
+    assert frame["prompts"][0] == ("two apes", "one ape")
+    np.testing.assert_allclose(frame["prompt_parts"][0], np.array([4, 3]) / np.sqrt(2), rtol=1e-6)
+    assert frame["prompts"][1:].tolist() == [("a bee",), ("a cat",)]
+    np.testing.assert_allclose(frame["prompt_parts"][2], (-5,))
+
+
+def test_parts_of_prompts_add_up_to_the_text_logit():
     rng = np.random.RandomState(0)
     X, y = rng.standard_normal((6, 128)), np.repeat(["cat", "dog"], 3)
     clf = HeGraphClassifier("skhegraph-tiny", templates=["a {}.", "{} art."], device="cpu")
     frame = explain(clf.fit(X, y), X[:1])
-    assert dict(zip(frame["class"], frame["prompts"], strict=True)) == {
-        "cat": ("a cat.", "cat art."),
-        "dog": ("a dog.", "dog art."),
+    assert {c: set(p) for c, p in zip(frame["class"], frame["prompts"], strict=True)} == {
+        "cat": {"a cat.", "cat art."},
+        "dog": {"a dog.", "dog art."},
     }
+    total = frame["prompt_parts"].map(sum)
+    np.testing.assert_allclose(total - total.mean(), frame["text"], atol=1e-4)
+    clf.set_params(templates="photo")  # what was fitted counts
+    assert set(explain(clf, X[:1])["prompts"][0]) == set(frame["prompts"][0])
 
 
 @pytest.mark.parametrize("names", [None, {"cat": "cat", "dog": "dog", "cow": "cow"}, "list"])
@@ -142,8 +158,7 @@ def test_prompts_where_a_class_has_no_weight(names):
     given = sorted(templates) if names == "list" else names
     clf = HeGraphClassifier("skhegraph-tiny", class_names=given, templates=templates, device="cpu")
     frame = explain(clf.fit(X, y, sample_weight=[1, 1, 0, 0, 1, 1]), X[:1])
-    expected = {(), ()} if names == "list" else {("one cat.",), ("one dog.",)}
-    assert set(frame["prompts"]) == expected
+    assert set(frame["prompts"]) == {("one cat.",), ("one dog.",)}
 
 
 def test_a_class_with_a_name_alone_has_no_rows():

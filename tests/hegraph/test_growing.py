@@ -199,15 +199,26 @@ def test_shares_of_the_kept_rows() -> None:
 
 def test_text_of_another_clip_warns() -> None:
     rng = np.random.default_rng(0)
-    text = unit_rows(rng.normal(size=(6, 256)))
-    y = np.repeat(np.arange(6), 8)
-    X = text[y] + 0.08 * rng.normal(size=(48, 256))
+    text = unit_rows(rng.normal(size=(20, 256)))
+    y = np.repeat(np.arange(20), 8)
+    X = text[y] + 0.08 * rng.normal(size=(160, 256))
     turn = np.linalg.qr(rng.normal(size=(256, 256)))[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hegraph(text_features=text).fit(X, y)
-    with pytest.warns(UserWarning, match=r"given text_features classifies \d+ of 48.*another CLIP"):
+    with pytest.warns(UserWarning, match=r"given text_features classifies \d+ of 160.*other CLIP"):
         hegraph(text_features=text @ turn).fit(X, y)
+
+
+def test_text_that_favours_one_class_does_not_warn() -> None:
+    rng = np.random.default_rng(0)
+    text = unit_rows(rng.normal(size=(2, 256)))
+    y = np.repeat([0, 1], 20)
+    X = 0.2 * text[y] + unit_rows(rng.normal(size=(40, 256))) * 0.3 + 0.5 * text[0]
+    assert ((unit_rows(X) @ text.T).argmax(axis=1) == 0).mean() > 0.9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hegraph(text_features=text).fit(X, y)
 
 
 def test_real_pairs_do_not_warn(shared_data: Path) -> None:
