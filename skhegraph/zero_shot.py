@@ -59,6 +59,9 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
     array(['cat'], dtype='<U3')
     """
 
+    # What the HTML display links to: CLIP.
+    _doc_link_module = "skhegraph"
+    _doc_link_template = "https://arxiv.org/abs/2103.00020"
     _uses_negatives = False
 
     def fit(

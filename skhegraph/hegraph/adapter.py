@@ -115,6 +115,10 @@ class HeGraphAdapterClassifier(PromptedClassifier):
     True
     """
 
+    # What the HTML display links to: the method.
+    _doc_link_module = "skhegraph"
+    _doc_link_template = "https://arxiv.org/abs/2410.07854"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **PromptedClassifier._parameter_constraints,
         "positive_to_negative": [non_negative()],
