@@ -65,6 +65,25 @@ class LabelledRows(NamedTuple):
         lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
         return rows._replace(X=narrow) if lossless else rows
 
+    def kept_arrays(
+        self, classes: NDArray[Any], class_share: Floats, shots: int | None
+    ) -> dict[str, Any]:
+        """Fitted attributes that hold :meth:`to_keep`, with the share of each row.
+
+        `class_share` is that of all rows of a class in its adapted visual node.
+        """
+        used, kept = self.take(self.weight > 0), self.to_keep(shots)
+        codes = np.searchsorted(classes, kept.y)
+        total = np.bincount(np.searchsorted(classes, used.y), used.weight)
+        return {
+            "support_features_": kept.X,
+            "support_labels_": codes,
+            "support_weight_": kept.weight,
+            "support_index_": kept.number,
+            "support_share_": class_share[codes] * kept.weight / total[codes],
+            "support_whole_": len(kept.y) == len(used.y),
+        }
+
 
 def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
     """Rows that are NaN throughout; ValueError where a row has some NaN or an infinity.

@@ -128,16 +128,12 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Fused linear classifier of unit rows, in the precision of `X`: float32 or float64.
     intercept_ : ndarray of shape (n_classes,)
         Its offsets.
-    text_coef_, text_intercept_ : ndarray
-        Text branch: `a tau P'` and the residuals.
-    visual_coef_, visual_intercept_ : ndarray
-        Visual branch: `b` times the discriminant.
+    text_coef_, text_intercept_, visual_coef_, visual_intercept_ : ndarray
+        The branches: `a tau P'` with the residuals, and `b` times the discriminant.
     log_prior_ : ndarray of shape (n_classes,)
         Log-probability of each class before an image is seen, from `class_weight`.
-    positive_nodes_ : ndarray of shape (n_classes, n_features), float32
-        Positive nodes `P'` after the network, unit rows.
-    negative_nodes_ : ndarray of shape (n_classes, n_features), float32
-        Negative nodes `N'` after the network.
+    positive_nodes_, negative_nodes_ : ndarray of shape (n_classes, n_features), float32
+        Text nodes `P'` (unit rows) and `N'` after the network.
     visual_nodes_ : ndarray of shape (n_classes, n_features), float32
         Adapted visual nodes `V'`.
     familiarity_scale_ : ndarray of shape (3,)
@@ -160,10 +156,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         all that `partial_fit` was given.
     support_share_ : ndarray of shape (m,)
         Share of each in the adapted visual node of its class.
-    support_whole_ : bool
-        Whether these are all rows given.
-    n_samples_seen_ : int
-        Rows given so far.
+    support_whole_, n_samples_seen_ : bool, int
+        Whether these are all rows given, and how many were given so far.
     graph_ : dict
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
     top_k_ : int or None
@@ -362,9 +356,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Raises
         ------
         ValueError
-            As in :meth:`fit`, and if an earlier `fit` kept only part of its rows.
-        TypeError, OSError
-            As in :meth:`fit`.
+            If an earlier `fit` kept only part of its rows; else as in :meth:`fit`.
         """
         self._validate_params()
         fitted = hasattr(self, "coef_")
@@ -384,7 +376,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             n_seen += self.n_samples_seen_
             named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
             if len(named) or classes is not None:
-                classes = np.concatenate([named, rows.y, () if classes is None else classes])
+                asked = [] if classes is None else [np.asarray(classes)]
+                classes = np.concatenate([named, rows.y, *asked])
         updated = copy.copy(self)  # if it fails, the fitted estimator is as it was
         updated._fit(rows, classes, None)
         updated.n_samples_seen_ = n_seen
@@ -407,14 +400,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             )
         self.__dict__.update(arrays)
         self.top_k_ = self.top_k
-        kept = rows.to_keep(shots_kept)
-        codes = np.searchsorted(self.classes_, kept.y)
-        used = rows.weight > 0
-        total = np.bincount(np.searchsorted(self.classes_, rows.y[used]), rows.weight[used])
-        self.support_features_, self.support_labels_ = kept.X, codes
-        self.support_weight_, self.support_index_ = kept.weight, kept.number
-        self.support_share_ = class_share[codes] * kept.weight / total[codes]
-        self.support_whole_ = len(kept.y) == int(used.sum())
+        self.__dict__.update(rows.kept_arrays(self.classes_, class_share, shots_kept))
 
     def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
         self.prompts_ = [list(group) for group in prompts]
@@ -460,22 +446,19 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     def explain(self, X: ArrayLike, n_classes: int = 3, n_support: int = 3) -> pd.DataFrame:
         """Why: evidence of text and images for the top classes of each sample.
 
-        See :func:`skhegraph.hegraph.evidence.explain`; :func:`skhegraph.inspection.explain` does
-        the same for a pipeline from images.
+        :func:`skhegraph.inspection.explain` does the same for a pipeline from images.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Image features.
-        n_classes : int, default=3
-            Most probable classes of each sample.
-        n_support : int, default=3
-            Support rows that weighed most.
+        n_classes, n_support : int, default=3
+            Most probable classes of each sample, and support rows of each.
 
         Returns
         -------
         pandas.DataFrame
-            A row for each sample and class.
+            A row per sample and class; columns as of :func:`skhegraph.hegraph.evidence.explain`.
         """
         from skhegraph.hegraph.evidence import explain
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 import torch
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
-from sklearn.metrics import get_scorer, log_loss, roc_auc_score
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import (
     check_classifiers_predictions,
     check_dataframe_column_names_consistency,
@@ -485,67 +480,7 @@ def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> Non
     np.testing.assert_allclose(swapped.graph_["positive"], by_list.graph_["positive"][::-1])
 
 
-# --- composition ----------------------------------------------------------------------------------
-
-
-@both
-def test_grid_search_and_scorers(make: Any) -> None:
-    search = GridSearchCV(
-        make(),
-        {"visual_to_positive": [0.1, 0.5], "negative_to_positive": [0.0, 0.5]},
-        scoring=["neg_log_loss", "roc_auc_ovr"],
-        refit="neg_log_loss",
-        cv=3,
-        error_score="raise",
-    ).fit(X, Y)
-    assert len(set(np.round(search.cv_results_["mean_test_neg_log_loss"], 7))) == 4
-    proba = search.predict_proba(QUERIES)
-    scores = {name: get_scorer(name)(search, QUERIES, TRUTH) for name in search.scoring}
-    assert scores["neg_log_loss"] == pytest.approx(-log_loss(TRUTH, proba))
-    assert scores["roc_auc_ovr"] == pytest.approx(roc_auc_score(TRUTH, proba, multi_class="ovr"))
-    assert scores["roc_auc_ovr"] > 0.9
-
-
-@both
-def test_cross_validation_calibration_and_clone(make: Any) -> None:
-    clf = make()
-    assert cross_val_score(clf, X, Y, cv=3, error_score="raise").mean() > 0.6
-    calibrated = CalibratedClassifierCV(clf, cv=3).fit(X, Y)
-    np.testing.assert_allclose(calibrated.predict_proba(QUERIES).sum(axis=1), 1)
-    assert calibrated.score(QUERIES, TRUTH) > 0.7
-    fitted = clf.fit(X, Y)
-    copy = clone(fitted)
-    assert not hasattr(copy, "classes_")
-    want = fitted.predict_proba(QUERIES)
-    np.testing.assert_array_equal(copy.fit(X, Y).predict_proba(QUERIES), want)
-
-
-@both
-def test_joblib_round_trip_in_a_new_process_without_torch(make: Any, tmp_path: Path) -> None:
-    clf = make().fit(X, Y)
-    joblib.dump((clf, QUERIES), tmp_path / "model.joblib")
-    code = (
-        "import joblib, numpy as np, sys\n"
-        f"clf, Z = joblib.load({str(tmp_path / 'model.joblib')!r})\n"
-        f"np.savez({str(tmp_path / 'out.npz')!r}, clf.predict_proba(Z), clf.predict(Z))\n"
-        "print({'torch', 'open_clip', 'torch_geometric'} & set(sys.modules))\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert run.stdout.strip() == "set()"
-    saved = np.load(tmp_path / "out.npz")
-    np.testing.assert_array_equal(saved["arr_0"], clf.predict_proba(QUERIES))
-    np.testing.assert_array_equal(saved["arr_1"], clf.predict(QUERIES))
-
-
-@both
-def test_skops_round_trip_trusting_own_types_alone(make: Any) -> None:
-    clf = make().fit(X, np.array(list("abcd"))[Y])
-    blob = skops.io.dumps(clf)
-    untrusted = skops.io.get_untrusted_types(data=blob)
-    assert all(name.startswith("skhegraph.") for name in untrusted)
-    loaded = skops.io.loads(blob, trusted=untrusted)
-    np.testing.assert_array_equal(loaded.predict_proba(QUERIES), clf.predict_proba(QUERIES))
-    np.testing.assert_array_equal(loaded.predict(QUERIES), clf.predict(QUERIES))
+# --- display and progress -------------------------------------------------------------------------
 
 
 def test_html_repr_loads_nothing() -> None:

@@ -137,6 +137,15 @@ def test_partial_fit_goes_on_after_fit_and_learns_a_new_class() -> None:
     assert clf.n_samples_seen_ == 18
 
 
+def test_named_classes_of_numbers_are_remembered() -> None:
+    X, y = make_rows([0, 1], 4)
+    codes = np.searchsorted(NAMES, y)
+    clf = hegraph(text_features=TEXT[:4]).partial_fit(X[:6], codes[:6], classes=range(4))
+    clf.partial_fit(X[6:], codes[6:])
+    assert_same(clf, hegraph(text_features=TEXT[:4]).fit(X, codes, classes=[0, 1, 2, 3]))
+    assert clf.predict(TEXT).dtype == codes.dtype
+
+
 def test_a_named_class_is_remembered_and_gets_its_images() -> None:
     X, y = make_rows([0, 1], 4)
     more, new = make_rows([2], 3, seed=2)
