@@ -160,12 +160,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Whether these are all rows given, and how many were given so far.
     graph_ : dict
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
-    top_k_ : int or None
-        Edges into each node of the network.
-    text_weight_, visual_weight_ : float
-        `a` and `b` in use.
-    positive_to_visual_, visual_to_visual_ : float
-        Strengths of the messages in use.
+    top_k_, text_weight_, visual_weight_, positive_to_visual_, visual_to_visual_ : float
+        Parameters in use.
     shrinkage_ : float
         Covariance shrinkage of the discriminant, in pseudo-rows per feature.
     penalty_ : float
