@@ -76,21 +76,29 @@ def fit_residuals(
         To be added to the coefficients and intercepts of a linear classifier.
     """
     n_rows, n_classes = logits.shape
+    total = float(weight.sum())
+    dtype = np.float32 if logits.size > LOGITS_IN_DOUBLE else np.float64
     values, axes = np.linalg.eigh(omega)
     H = axes * np.sqrt(np.maximum(values, 0))
-    Z = (X - centre) @ H
-    length = max(float(np.sqrt(weight @ np.square(Z).sum(axis=1) / weight.sum())), LEAST_LENGTH)
+    Z: Floats = np.empty((n_rows, H.shape[1] + 1), dtype)
+
+    def fill(block: slice) -> float:
+        """Coordinates of a block of rows; the sum of their weighted squares."""
+        within = (X[block] - centre) @ H
+        Z[block, :-1] = within
+        return float(weight[block] @ np.square(within).sum(axis=1))
+
+    squares = sum(map_rows(fill, n_rows, ROWS_AT_ONCE))
+    length = max(float(np.sqrt(squares / total)), LEAST_LENGTH)
     H /= length
     Z /= length
-    Z = np.column_stack([Z, np.full(n_rows, BIAS)])
+    Z[:, -1] = BIAS
     basis = np.eye(Z.shape[1])
     if n_rows < Z.shape[1]:  # the minimum lies in the span of the rows
         _, sizes, basis = np.linalg.svd(Z, full_matrices=False)
         basis = basis[sizes > RANK_TOLERANCE * sizes[0]]
         Z = Z @ basis.T
-    total = float(weight.sum())
-    if logits.size > LOGITS_IN_DOUBLE:
-        Z, logits, weight = (array.astype(np.float32) for array in (Z, logits, weight))
+    logits, weight = logits.astype(dtype, copy=False), weight.astype(dtype, copy=False)
 
     def of_rows(block: slice, D: Floats) -> tuple[float, Floats]:
         """Loss and gradient of a block of rows, without the ridge."""
