@@ -12,7 +12,9 @@ not encoded again, and should two workers make the same part, the later one repl
 same rows. Thus every path is in the store once. A manifest keeps extractions with other images,
 model, classifier or part size out of the folder; it does not notice that an image file changed.
 If the scheduler is killed, :func:`extract` raises (``CommClosedError``, an OSError, or
-``CancelledError``): start another one with its workers and call again.
+``CancelledError``): start another one with its workers and call again. A `LocalCluster` gives up
+a worker that is away 15 s after a kill (``distributed.deploy.lost-worker-timeout``); the others go
+on, and without any the run waits for one.
 
 **Workers.** The model is loaded once per process, under a lock, and never sent. Start workers with
 one thread each: a worker per core with ``num_workers=1`` (Dask sets OMP_NUM_THREADS=1), or a
