@@ -19,6 +19,7 @@ import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, Status, WorkerPlugin
+from distributed.utils import get_mp_context
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
@@ -94,14 +95,14 @@ def control(tmp_path_factory) -> Path:
 def running(control):
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
     # Dask gives up a worker that is away 15 s after a kill, as one killed twice may be.
-    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"})
-    with (
-        patience,
-        LocalCluster(**options, dashboard_address=None) as local,
-        Client(local) as client,
-    ):
-        client.register_plugin(Watch(control))
-        yield client
+    config = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
+    # Workers fork off a server that has imported what takes long.
+    config["distributed.worker.multiprocessing-method"] = "forkserver"
+    with dask.config.set(config):
+        get_mp_context().set_forkserver_preload(["distributed", "open_clip", "skhegraph.cluster"])
+        with LocalCluster(**options, dashboard_address=None) as local, Client(local) as client:
+            client.register_plugin(Watch(control))
+            yield client
 
 
 def wait_for_both(client: Client) -> None:
