@@ -121,10 +121,10 @@ class PromptedClassifier(FeatureClassifier):
         if n_features not in (None, backbone.n_features):
             raise ValueError(
                 f"X has {n_features} features, but the text features of {backbone} have "
-                f"{backbone.n_features}: image and text must come from one CLIP. Give the same "
-                "model_name and pretrained to CLIPFeatures and to "
-                f"{type(self).__name__}, or build both steps with make_hegraph_pipeline; for "
-                "features that no CLIP made, set text_features='prototypes'."
+                f"{backbone.n_features}: image and text must come from one CLIP. Name the same "
+                f"CLIP in CLIPFeatures and in {type(self).__name__}, or build both steps with "
+                "make_hegraph_pipeline; for features that no CLIP made, set "
+                "text_features='prototypes'."
             )
         prompts, features = encode_prompts(backbone, names, self.templates)
         chosen = np.flatnonzero(kept)

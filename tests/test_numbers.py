@@ -118,7 +118,7 @@ def test_order_does_not_count(problem: dict[str, Any], seed: int) -> None:
     rows = rng.permutation(len(y))
     weight = None if problem["weight"] is None else problem["weight"][rows]
     got = fit("hegraph", problem, X=X[rows], y=y[rows], weight=weight).predict_proba(Z)
-    np.testing.assert_allclose(got, want, atol=1e-9)
+    np.testing.assert_allclose(got, want, atol=ATOL)
 
     # Classes that differ in the ninth digit: what parts them is the rounding of sums.
     assume(problem["kind"] != "near-identical")

@@ -62,8 +62,8 @@ def test_dump_load_and_predict_in_a_new_process(
     paths, _ = files
     model, out = tmp_path / "model.joblib", tmp_path / "proba.npy"
     joblib.dump(fitted, model)
-    assert model.stat().st_size < 5e6
-    assert model.stat().st_size < 1e5  # far below the 4.7 MB of the weights: none inside
+    # Nodes, classifiers, kept rows and prompts; none of the 4.7 MB of weights.
+    assert model.stat().st_size < 3e5
     code = (
         "import joblib, numpy as np, sys\n"
         f"pipe = joblib.load({str(model)!r})\n"
