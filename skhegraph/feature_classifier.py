@@ -201,7 +201,6 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         plain = (
             type(X) in (np.ndarray, np.memmap)
             and X.dtype.char in "efd"
-            and X.dtype.isnative
             and X.ndim == 2
             and len(X) > 0
             and X.shape[1] == self.n_features_in_
