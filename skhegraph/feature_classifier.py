@@ -218,6 +218,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         queries = self._queries(X)
 
         def of_rows(block: slice) -> NDArray[Any]:
+            """Scores of a block of rows."""
             Z = queries[block]
             if Z.dtype == np.float16:
                 Z = Z.astype(np.float32)
@@ -234,6 +235,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             out[: len(first)] = first
 
             def fill(block: slice) -> None:
+                """Scores of a block after the first one."""
                 rows = slice(block.start + len(first), block.stop + len(first))
                 out[rows] = of_rows(rows)
 
@@ -307,6 +309,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         """
 
         def best(Z: Floats) -> Ints:
+            """Index of the best class; -1 for none."""
             logits = self._logits(Z)
             return np.where(self._unknown(Z, logits), -1, logits.argmax(axis=1))
 

@@ -117,6 +117,7 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
     fused, text = visual, nodes.astype(visual.dtype)
 
     def add_text(block: slice) -> None:
+        """Add the text logits of a block of rows."""
         fused[block] += text_logits(support.X[block].astype(text.dtype), text, a * tau)
 
     map_rows(add_text, len(fused), ROWS_AT_ONCE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -37,6 +37,27 @@ class Residuals(NamedTuple):
     coef: Floats
     intercept: Floats
     n_steps: int
+
+
+def coordinates(
+    X: Floats, weight: Floats, omega: Floats, centre: Floats, dtype: Any
+) -> tuple[Floats, Floats]:
+    """Coordinates `Z = ((X - centre) H, BIAS)` of the rows, of unit length on average, and `H`."""
+    values, axes = np.linalg.eigh(omega)
+    H = axes * np.sqrt(np.maximum(values, 0))
+    Z: Floats = np.empty((len(X), H.shape[1] + 1), dtype)
+
+    def fill(block: slice) -> float:
+        """Coordinates of a block of rows; the sum of their weighted squares."""
+        within = (X[block] - centre) @ H
+        Z[block, :-1] = within
+        return float(weight[block] @ np.square(within).sum(axis=1))
+
+    squares = sum(map_rows(fill, len(X), ROWS_AT_ONCE))
+    length = max(float(np.sqrt(squares / weight.sum())), LEAST_LENGTH)
+    Z /= length
+    Z[:, -1] = BIAS
+    return Z, H / length
 
 
 def fit_residuals(
@@ -78,21 +99,7 @@ def fit_residuals(
     n_rows, n_classes = logits.shape
     total = float(weight.sum())
     dtype = np.float32 if logits.size > LOGITS_IN_DOUBLE else np.float64
-    values, axes = np.linalg.eigh(omega)
-    H = axes * np.sqrt(np.maximum(values, 0))
-    Z: Floats = np.empty((n_rows, H.shape[1] + 1), dtype)
-
-    def fill(block: slice) -> float:
-        """Coordinates of a block of rows; the sum of their weighted squares."""
-        within = (X[block] - centre) @ H
-        Z[block, :-1] = within
-        return float(weight[block] @ np.square(within).sum(axis=1))
-
-    squares = sum(map_rows(fill, n_rows, ROWS_AT_ONCE))
-    length = max(float(np.sqrt(squares / total)), LEAST_LENGTH)
-    H /= length
-    Z /= length
-    Z[:, -1] = BIAS
+    Z, H = coordinates(X, weight, omega, centre, dtype)
     basis = np.eye(Z.shape[1])
     if n_rows < Z.shape[1]:  # the minimum lies in the span of the rows
         _, sizes, basis = np.linalg.svd(Z, full_matrices=False)
@@ -116,6 +123,7 @@ def fit_residuals(
         return loss, fused.T @ Z[block]
 
     def objective(flat: Floats) -> tuple[float, Floats]:
+        """Penalised loss and gradient, per unit of weight."""
         D = flat.reshape(n_classes, -1)
         few = D.astype(Z.dtype, copy=False)
         parts = map_rows(lambda block: of_rows(block, few), n_rows, ROWS_AT_ONCE)

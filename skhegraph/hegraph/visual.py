@@ -327,6 +327,7 @@ class Discriminant:
         out: Floats = np.empty((len(rows), n_classes), dtype)
 
         def fill(block: slice) -> None:
+            """Logits of a block of rows."""
             out[block] = self._left_out(rows[block], share, shared, out.dtype)
 
         map_rows(fill, len(rows), ROWS_AT_ONCE)
