@@ -42,6 +42,12 @@ HeGraphClassifier (ours)
 
 All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
 
+A class that has a name and no image gets the visual node that its text and the nodes of similar
+classes predict (1), its text logits (2), and no residual. How familiar an image is
+(:mod:`~skhegraph.hegraph.familiarity`) is its density about the visual nodes, and how far one class
+stands above the others. What an answer rests on (:mod:`~skhegraph.hegraph.evidence`) are the parts
+of its logits.
+
 The learned network of the paper can adapt the positive nodes between steps 2 and 3; its path
 weights are parameters, 0 by default: examples/benchmarks/ablation.md has what it earns. Negative
 nodes act through it alone.
