@@ -10,6 +10,8 @@ import pytest
 # scikit-learn's array-API check is skipped unless this is set before SciPy is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+from skhegraph.clip.model import resolve_device
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -21,12 +23,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--shared-data") is not None:
-        return
-    needy = [item for item in items if "shared_data" in getattr(item, "fixturenames", ())]
+    missing = set() if config.getoption("--shared-data") else {"shared_data"}
+    if any("accelerator" in getattr(item, "fixturenames", ()) for item in items):
+        missing |= {"accelerator"} if resolve_device("auto") == "cpu" else set()
+    needy = [item for item in items if missing & set(getattr(item, "fixturenames", ()))]
     if needy:
         config.hook.pytest_deselected(items=needy)
         items[:] = [item for item in items if item not in needy]
+
+
+@pytest.fixture(scope="session")
+def accelerator() -> str:
+    """Device that is not the CPU; without one the tests that need it do not run."""
+    return resolve_device("auto")
 
 
 @pytest.fixture(scope="session")
