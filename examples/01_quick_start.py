@@ -106,4 +106,4 @@ show_pieces(
 right.set_title("Predicted class and its probability, 4 images per class")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=120)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -115,4 +115,4 @@ show_pieces(
 axes["wrong"].set_title(f"Misclassified: {len(wrong)} of {len(test)}")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=120)
-print(f"saved {out.name}")
+print(f"saved {out}")

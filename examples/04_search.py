@@ -90,4 +90,4 @@ ax.set_title("Held-out log-loss on the support set\n(44 images, 4 folds; red: le
 figure.colorbar(shown, ax=ax, label="log-loss (nats)")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=120)
-print(f"saved {out.name}")
+print(f"saved {out}")

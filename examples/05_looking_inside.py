@@ -74,4 +74,4 @@ for c in np.argsort(-display.moved)[:3]:
     )
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=110)
-print(f"saved {out.name}")
+print(f"saved {out}")

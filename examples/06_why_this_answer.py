@@ -61,4 +61,4 @@ for panels, i in zip(display.axes_, test[asked], strict=True):
     panels["query"].set_xlabel(f"truly: {names[i]}", fontsize=9)
 out = Path(__file__).with_suffix(".png")
 display.figure_.savefig(out, dpi=110)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -141,4 +141,4 @@ for ax in (left, middle, right):
     ax.set_axisbelow(True)
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=110)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -97,4 +97,4 @@ show_pieces(
 right.set_title("Something else that looks familiar (red: above the threshold)")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=110)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -64,4 +64,4 @@ for title, gain in gains.items():
     print(f"{title}:", ", ".join(f"{a} to {b} gains {g:+.1f} points" for a, b, g in steps))
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=110)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -116,4 +116,4 @@ show_pieces(
 right.set_title("Most suspect labels and their probability (red: changed by us)")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=110)
-print(f"saved {out.name}")
+print(f"saved {out}")

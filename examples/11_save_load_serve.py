@@ -94,7 +94,7 @@ _, full = serve(model, queries[:1], "full")
 try:
     import skops.io
 except ImportError:
-    print('skops is not installed: pip install "skhegraph[test]"')
+    print("skops is not installed: pip install skops")
 else:
     skops.io.dump(model["clf"], folder / "classifier.skops")
     unknown = skops.io.get_untrusted_types(file=folder / "classifier.skops")
@@ -131,4 +131,4 @@ ax.set(xlabel="time from start to answer (s)", xlim=(0, 1.15 * max(full, light))
 ax.set_title("A new process that answers once")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=120)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -77,7 +77,7 @@ def draw(predicted, names):
     ax.set_title(f"Encoded and classified on two workers: {right:.0f} % right")
     out = Path(__file__).with_suffix(".png")
     figure.savefig(out, dpi=120)
-    print(f"saved {out.name}")
+    print(f"saved {out}")
 
 
 if __name__ == "__main__":

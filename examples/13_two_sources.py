@@ -131,4 +131,4 @@ for ax, values, label, fmt in zip(axes, means.T, titles, ("%.1f", "%.3f"), stric
 figure.suptitle("4 labelled rows per class, mean of three draws")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=120)
-print(f"saved {out.name}")
+print(f"saved {out}")

@@ -209,9 +209,16 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         if plain:
             return X
         _refuse_images(X, type(self).__name__)
-        return validate_data(
-            self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
-        )
+        try:
+            return validate_data(
+                self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
+            )
+        except ValueError as error:
+            if "is expecting" not in str(error):
+                raise
+            raise ValueError(
+                f"{error} Are these features of the CLIP that fit was given?"
+            ) from error
 
     def _in_chunks(self, X: ArrayLike, score: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
         """Validate queries and score their unit rows a chunk at a time, in their precision."""
@@ -327,8 +334,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         """Labels with the label for unknowns in the rows that have no feature."""
         if self.unknown_label is None:
             raise ValueError(
-                f"{name_rows(unknown)} of X NaN throughout: images that could not be read have "
-                "no class. Leave them out, or set unknown_label where the estimator has it."
+                f"NaN throughout: {name_rows(unknown)} of X. Images that could not be read have no "
+                "class: leave them out, or set unknown_label where the estimator has it."
             )
         return np.append(self.classes_, self.unknown_label)[index]
 
@@ -416,5 +423,6 @@ def _refuse_images(X: Any, name: str) -> None:
     if images:
         raise TypeError(
             f"X holds images ({what}), and {name} takes features, one row of numbers per image: "
-            f"put CLIPFeatures before it, make_pipeline(CLIPFeatures(...), {name}(...))."
+            f"put CLIPFeatures before it, make_pipeline(CLIPFeatures(...), {name}(...)); to call a "
+            "step of a pipeline alone, give it model[0].transform(images)."
         )

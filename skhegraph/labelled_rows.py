@@ -110,7 +110,7 @@ def drop_unreadable(rows: LabelledRows) -> LabelledRows:
             "throughout. Give it an image that can be read, or leave the class out of y."
         )
     warnings.warn(
-        f"{name_rows(unreadable)} of X NaN throughout (unreadable images) and left out of the fit.",
+        f"NaN throughout (unreadable images), left out of the fit: {name_rows(unreadable)} of X.",
         UserWarning,
         stacklevel=4,
     )
@@ -155,7 +155,7 @@ def type_of(labels: NDArray[Any]) -> str:
 
 
 def name_rows(chosen: NDArray[np.bool_]) -> str:
-    """Numbers of the chosen rows, the first five, with the verb."""
+    """Numbers of the chosen rows, the first five."""
     rows = np.flatnonzero(chosen)
     named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    return f"Row {named} is" if len(rows) == 1 else f"Rows {named} ({len(rows)} in all) are"
+    return f"row {named}" if len(rows) == 1 else f"rows {named} ({len(rows)} in all)"

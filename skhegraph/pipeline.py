@@ -42,6 +42,12 @@ def make_hegraph_pipeline(
     TypeError
         If neither step has a parameter; the message names the nearest.
 
+    Notes
+    -----
+    Parameters of a step take its name: ``clf__visual_to_visual`` in a grid, ``clf__classes=[...]``
+    in ``fit``. A step alone takes what the one before gives:
+    ``model["clf"].partial_fit(model["clip"].transform(images), names)``.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits

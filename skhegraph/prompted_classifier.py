@@ -168,10 +168,10 @@ def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:
 def _names_of_labels(labels: NDArray[Any]) -> list[str]:
     if not all(isinstance(label, str) for label in labels):
         raise ValueError(
-            f"The labels ({labels[0]}, ...) are not strings, so they give no prompts: set "
-            "class_names to a list of names in the order of the sorted labels or to a mapping "
-            "from label to name (or text_features='prototypes' to use no text)."
-            + (ENCODED if are_encoded(labels) else "")
+            f"The labels ({labels[0]}, ...) are not strings, so they give no prompts: pass the "
+            "names as y (numpy.array(names)[y]), set class_names to a list of names in the order "
+            "of the sorted labels or to a mapping from label to name, or "
+            "text_features='prototypes' to use no text." + (ENCODED if are_encoded(labels) else "")
         )
     return [str(label) for label in labels]
 

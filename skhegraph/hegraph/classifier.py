@@ -407,6 +407,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         unreadable = super()._unknown(Z, logits)
         if self.unknown_threshold is None:
             return unreadable
+        check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         return unreadable | (self._familiarity(Z, logits) < self.unknown_threshold)
 
     def _familiarity(self, Z: Floats, logits: Floats) -> Floats:

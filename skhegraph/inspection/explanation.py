@@ -231,6 +231,8 @@ class ExplanationDisplay:
             panel = ax.inset_axes((0.60 + k * width, y, 0.92 * width, h))
             image = None if self.support_images is None else self.support_images.get(row)
             _show(panel, image, f"row {row}")
+            if self.support_images is None:
+                panel.text(0.5, 0.5, "support_images=\nnot given", ha="center", va="center", size=7)
             panel.set_title(f"{part:+.2f}", fontsize=9)
             strip["support"].append(panel)
         return strip

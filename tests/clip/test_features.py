@@ -171,7 +171,7 @@ def test_one_unsupported_file_does_not_end_a_batch(paths, expected, tmp_path):
         text = str(caught[0].message)
         assert "texture.dds" in text and text.endswith(
             "Their rows are NaN: HeGraphClassifier leaves them out of fit, and predicts its "
-            "unknown_label for them."
+            "unknown_label for them, which must be set."
         )
         np.testing.assert_allclose(out[[0, 2]], expected[:2], atol=1e-5)
         assert np.isnan(out[1]).all()

@@ -109,3 +109,11 @@ def test_a_black_image_is_unknown() -> None:
     assert model.predict([black, noise]).tolist() == ["something else"] * 2
     known = model.predict(pieces[0][1::2] + pieces[1][1::2])
     assert (known == names).sum() >= 10
+
+
+def test_a_threshold_set_after_the_fit_needs_a_label_too(world: tuple[np.ndarray, ...]) -> None:
+    X, y, text, known, _ = world
+    clf = HeGraphClassifier(text_features=text).fit(X, y).set_params(unknown_threshold=1e6)
+    with pytest.raises(ValueError, match="needs a label to predict below it: set unknown_label"):
+        clf.predict(known)
+    clf.predict_proba(known)
