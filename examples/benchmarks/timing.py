@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from skhegraph import HeGraphClassifier
 
@@ -23,6 +24,14 @@ def median_time(function: Callable[[], object], runs: int = 5) -> float:
     """Median seconds of a call, after one call to warm up."""
     function()
     return float(np.median([time_once(function) for _ in range(runs)]))
+
+
+def medians_in_turn(functions: Sequence[Callable[[], object]], runs: int = 5) -> list[float]:
+    """Median seconds of several functions, called in turn: other work disturbs all of them."""
+    for function in functions:
+        function()
+    times = [[time_once(function) for function in functions] for _ in range(runs)]
+    return [float(seconds) for seconds in np.median(times, axis=0)]
 
 
 def peak_memory() -> float:
@@ -62,4 +71,19 @@ def image_files(folder: Path, count: int) -> list[str]:
         small = Image.fromarray(rng.randint(0, 256, (16, 16, 3), dtype=np.uint8))
         paths.append(str(folder / f"{i}.jpg"))
         small.resize((224, 224)).save(paths[-1])
+    return paths
+
+
+def photographs(folder: Path, side: int, count: int) -> list[str]:
+    """JPEG files of crops of scikit-learn's photographs, enlarged, with the noise of a camera."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 5, (side, side * 4 // 3, 3)).astype(np.float32)
+    pictures = [Image.fromarray(image) for image in load_sample_images().images]
+    paths = []
+    for i in range(count):
+        left, top = rng.integers(200), rng.integers(100)
+        crop = pictures[i % 2].crop((left, top, left + 400, top + 300))
+        values = np.asarray(crop.resize((side * 4 // 3, side)), np.float32) + noise
+        paths.append(str(folder / f"{side}-{i}.jpg"))
+        Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).save(paths[-1], quality=90)
     return paths
