@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 
+import skhegraph
 from skhegraph import CLIPFeatures, FewShotSplit
 from skhegraph.clip import model as backbone
 from skhegraph.versioned import InconsistentVersionWarning, VersionedEstimator
@@ -156,6 +157,10 @@ def test_a_pickle_without_a_version_is_warned_of():
 
 
 VERSIONS = sorted(path.parent.name for path in FIXTURES.glob("*/answers.npz"))
+
+
+def test_there_are_pickles_of_this_version():
+    assert skhegraph.__version__ in VERSIONS
 
 
 @pytest.mark.parametrize("version", VERSIONS)
