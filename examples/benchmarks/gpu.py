@@ -119,9 +119,7 @@ def plain(backbone: Backbone, batch: torch.Tensor) -> np.ndarray:
 def fits(n_classes: int, shots: int, device: str) -> bool:
     """Time a fit of the network and a search of four on two folds; compare with the CPU's."""
     X, y, *text = support(n_classes, shots)
-    models = {
-        where: hegraph(*text, **NETWORK).set_params(device=where) for where in (device, "cpu")
-    }
+    models = [hegraph(*text, **NETWORK).set_params(device=where) for where in (device, "cpu")]
 
     def search(model: HeGraphClassifier) -> None:
         grid = {"visual_to_positive": [0.0, 0.1, 0.24, 0.5]}
@@ -131,14 +129,14 @@ def fits(n_classes: int, shots: int, device: str) -> bool:
     few = hegraph(*(part[:4] for part in text), **NETWORK).set_params(device=device)
     few.fit(X[: 4 * shots], y[: 4 * shots])  # starts the device
     reset_peak(device)
-    ours, theirs = [time_once(partial(model.fit, X, y)) for model in models.values()]
+    ours, theirs = [time_once(partial(model.fit, X, y)) for model in models]
     peak = peak_of(device)
     report(f"fit of the network, {what}", ours, "CPU", theirs)
     if n_classes * shots <= LARGEST_SEARCH:
-        ours, theirs = [time_once(partial(search, model)) for model in models.values()]
+        ours, theirs = [time_once(partial(search, model)) for model in models]
         report(f"search 4 x 2, {what}", ours, "CPU", theirs)
     queries = X[:: max(1, len(X) // 1000)]
-    here, there = (model.predict_proba(queries) for model in models.values())
+    here, there = (model.predict_proba(queries) for model in models)
     difference = float(np.abs(here - there).max())
     agrees = difference <= LARGEST_DIFFERENCE
     print(

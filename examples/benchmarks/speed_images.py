@@ -276,7 +276,7 @@ def cluster_section() -> None:
             target = tempfile.mkdtemp(dir=folder)
             cluster.extract(client, images, target, clip, images_per_part=size)
 
-        for size, images in ((1000, paths * 8), (1, paths[:400])):
+        for size, images in ((500, paths * 4), (1, paths[:200])):
             half = images[: len(images) // 2]
             times = [
                 (
