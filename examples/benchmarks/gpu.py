@@ -44,7 +44,7 @@ FULL = {
     "images": 2048,
     "fits": [(10, 16), (1000, 16), (10_000, 4)],
 }
-SMALL = {"models": ["ViT-B-32"], "images": 8, "fits": [(20, 16), (200, 4)]}
+SMALL = {"models": ["ViT-B-32"], "images": 8, "fits": [(5, 4), (20, 4)]}
 
 
 def main() -> None:
