@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skhegraph.parallel import one_torch_thread
 from skhegraph.support import Ints
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def descend(
     optimizer = torch.optim.AdamW(parameters, eps=eps, weight_decay=weight_decay)
     device = parameters[0].device
     steps: Iterator[tuple[NDArray[Any], float]] = zip(batches, rates, strict=True)
-    with torch.inference_mode(False), torch.enable_grad():
+    with one_torch_thread(), torch.inference_mode(False), torch.enable_grad():
         for rows, rate in tqdm(steps, total=len(rates), disable=not verbose, desc="training"):
             value = loss(torch.as_tensor(rows, device=device))
             if not value.requires_grad:  # no parameter acts: nothing to learn

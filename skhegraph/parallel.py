@@ -21,7 +21,7 @@ from sklearn.utils.parallel import _get_threadpool_controller
 Result = TypeVar("Result")
 
 
-_setting = Lock()
+_setting, _torch_setting = Lock(), Lock()
 
 
 @contextmanager
@@ -39,6 +39,23 @@ def one_blas_thread() -> Iterator[None]:
             yield
     finally:
         _setting.release()
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run torch's products on one thread, likewise; imports torch."""
+    import torch
+
+    if not _torch_setting.acquire(blocking=False):
+        yield
+        return
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _torch_setting.release()
 
 
 def map_rows(function: Callable[[slice], Result], n_rows: int, rows_at_once: int) -> list[Result]:

@@ -7,11 +7,13 @@ from threading import Barrier, get_ident
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skhegraph import HeGraphClassifier, parallel
+from skhegraph.descent import descend
 from skhegraph.hegraph import residuals, visual
-from skhegraph.parallel import map_rows, one_blas_thread
+from skhegraph.parallel import map_rows, one_blas_thread, one_torch_thread
 
 
 def blas_threads() -> set[int]:
@@ -49,6 +51,34 @@ def test_several_users_leave_nothing_behind() -> None:
             both_in.wait()
             waiting.result()
     assert blas_threads() == before
+
+
+def test_torch_threads_are_restored() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_torch_thread():
+            assert torch.get_num_threads() == 1
+            with one_torch_thread():
+                pass
+            assert torch.get_num_threads() == 1
+        with pytest.raises(KeyError), one_torch_thread():
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_training_runs_on_one_thread() -> None:
+    seen = []
+    weight = torch.zeros(3, requires_grad=True)
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return ((weight - rows) ** 2).sum()
+
+    descend([weight], loss, [np.array([1])] * 2, [0.1, 0.1])
+    assert seen == [1, 1]
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
