@@ -26,6 +26,8 @@ from skhegraph.hegraph.visual import ROWS_AT_ONCE, Discriminant, VisualModel
 from skhegraph.parallel import map_rows
 from skhegraph.support import Floats, Support, effective_weights, in_span, unit_rows
 
+NODE_TYPES = ("positive", "negative", "visual")
+
 
 class Adapted(NamedTuple):
     """What the three steps give, for the classes that have rows.
@@ -221,7 +223,8 @@ def fitted_arrays(
         arrays = {
             name: named.merge(array, of_named.get(name, 0.0)) for name, array in arrays.items()
         }
-    single = {name: arrays.pop(name).astype(np.float32) for name in list(arrays)[:6]}
+    graph = {kind: arrays.pop(kind).astype(np.float32) for kind in NODE_TYPES}
+    nodes_after = {kind: arrays.pop(f"{kind}_nodes").astype(np.float32) for kind in NODE_TYPES}
     share, log_prior = arrays.pop("share"), np.log(prior)
     # Both branches are linear, and so is their sum: one matrix product predicts.
     arrays["coef"] = arrays["text_coef"] + arrays["visual_coef"]
@@ -230,8 +233,8 @@ def fitted_arrays(
     return {
         "log_prior_": log_prior,
         **{f"{name}_": array.astype(dtype) for name, array in arrays.items()},
-        **{f"{name}_": single.pop(name) for name in list(single)[3:]},
-        "graph_": single,
+        **{f"{kind}_nodes_": array for kind, array in nodes_after.items()},
+        "graph_": graph,
         "visual_whitener_": (discriminant.whitener() @ basis).astype(np.float32),
         "visual_centre_": (discriminant.centre @ basis).astype(np.float32),
         "outside_variance_": discriminant.outside_variance(),
