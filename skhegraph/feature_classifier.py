@@ -24,7 +24,7 @@ from skhegraph.labelled_rows import (
     name_rows,
     unreadable_rows,
 )
-from skhegraph.parallel import map_rows, one_blas_thread
+from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     Floats,
     Ints,
@@ -40,8 +40,8 @@ from skhegraph.versioned import VersionedEstimator
 
 #: `tau` where no CLIP says otherwise: what CLIP's own training ends at.
 DEFAULT_LOGIT_SCALE = 100.0
-#: Queries scored at a time: bounds the memory of a prediction.
-QUERIES_PER_CHUNK = 1024
+#: Logits below the best one whose exponentials single precision holds.
+SINGLE_EXPONENTS = -80.0
 #: Size of a product that a BLAS computes on one thread by itself.
 PRODUCT_OF_ONE_THREAD = 200_000
 #: Bound of every scalar parameter: beyond it single precision gives no sensible result.
@@ -235,18 +235,14 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         if len(queries) * len(self.classes_) * queries.shape[1] <= PRODUCT_OF_ONE_THREAD:
             return of_rows(slice(0, len(queries)))
         with one_blas_thread():
-            first = of_rows(slice(0, QUERIES_PER_CHUNK))
-            if len(first) == len(queries):
-                return first
-            out: NDArray[Any] = np.empty((len(queries), *first.shape[1:]), dtype=first.dtype)
-            out[: len(first)] = first
+            first = of_rows(slice(0, 1))  # tells shape and type
+            out: NDArray[Any] = np.empty((len(queries), *first.shape[1:]), first.dtype)
 
             def fill(block: slice) -> None:
-                """Scores of a block after the first one."""
-                rows = slice(block.start + len(first), block.stop + len(first))
-                out[rows] = of_rows(rows)
+                """Scores of a block of rows."""
+                out[block] = of_rows(block)
 
-            map_rows(fill, len(queries) - len(first), QUERIES_PER_CHUNK)
+            for_rows(fill, len(queries), len(self.classes_))
         return out
 
     def decision_function(self, X: ArrayLike) -> Floats:
@@ -353,14 +349,19 @@ class LinearFeatureClassifier(FeatureClassifier):
 
 
 def softmax_rows(logits: Floats) -> Floats:
-    """Softmax of each row in double precision, in place of double-precision logits.
+    """Softmax of each row, in double precision; the logits are lost.
 
-    (SciPy's makes copies, which take longer than the product of many queries.)
+    (SciPy's makes copies, and double-precision exponentials take half the time of the product of
+    many queries. Single-precision logits get single-precision ones, where those do not underflow.)
     """
+    logits -= logits.max(axis=1, keepdims=True)
+    small = logits < SINGLE_EXPONENTS if logits.dtype == np.float32 else None
+    tails = None if small is None else np.exp(logits[small], dtype=np.float64)
+    np.exp(logits, out=logits)
     proba = logits.astype(np.float64, copy=False)
-    proba -= proba.max(axis=1, keepdims=True)
-    np.exp(proba, out=proba)
-    proba /= proba.sum(axis=1, keepdims=True)
+    if tails is not None:
+        proba[small] = tails
+    proba *= 1 / proba.sum(axis=1, keepdims=True)
     return proba
 
 

@@ -18,8 +18,12 @@ from sklearn.utils import gen_batches
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from sklearn.utils.parallel import _get_threadpool_controller
 
+from skhegraph.support import Floats
+
 Result = TypeVar("Result")
 
+#: Rows of a block, and numbers that a block of them holds, at most: bounds the memory.
+ROWS_AT_ONCE, LOGITS_AT_ONCE = 1024, 2**22
 
 _setting, _torch_setting = Lock(), Lock()
 
@@ -58,15 +62,40 @@ def one_torch_thread() -> Iterator[None]:
         _torch_setting.release()
 
 
-def map_rows(function: Callable[[slice], Result], n_rows: int, rows_at_once: int) -> list[Result]:
+def map_rows(function: Callable[[slice], Result], n_rows: int, n_classes: int) -> Iterator[Result]:
     """Results of blocks of rows, in their order; several blocks at a time.
 
     As many as scikit-learn's own loops use threads: the CPUs of the process, less where
     ``OMP_NUM_THREADS`` or a joblib worker says so.
+
+    Parameters
+    ----------
+    function : callable
+        Maps a slice of the rows to its result.
+    n_rows : int
+        Number of rows.
+    n_classes : int
+        Width of what the function holds of a block: a block has at most `LOGITS_AT_ONCE` numbers.
     """
-    blocks = list(gen_batches(n_rows, rows_at_once))
+    blocks = list(gen_batches(n_rows, max(1, min(ROWS_AT_ONCE, LOGITS_AT_ONCE // n_classes))))
     n_threads = min(len(blocks), _openmp_effective_n_threads())
     if n_threads < 2:
-        return [function(block) for block in blocks]
+        yield from map(function, blocks)
+        return
     with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(function, blocks))
+        yield from pool.map(function, blocks)
+
+
+def for_rows(function: Callable[[slice], None], n_rows: int, n_classes: int) -> None:
+    """Call a function on blocks of rows, likewise."""
+    for _ in map_rows(function, n_rows, n_classes):
+        pass
+
+
+def sum_rows(function: Callable[[slice], Floats], n_rows: int, n_classes: int) -> Floats:
+    """Sum of the results of blocks of rows, likewise."""
+    parts = map_rows(function, n_rows, n_classes)
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total

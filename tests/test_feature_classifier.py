@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import softmax
 from sklearn.exceptions import NotFittedError
 
 from skhegraph import HeGraphAdapterClassifier, HeGraphClassifier, ZeroShotCLIPClassifier
-from skhegraph.feature_classifier import given_text
+from skhegraph.feature_classifier import given_text, softmax_rows
 from skhegraph.peers import TipAdapterClassifier
 
 TINY = "skhegraph-tiny"
@@ -316,6 +317,17 @@ def test_float32_works_in_single_precision(estimator: Any) -> None:
         np.testing.assert_allclose(single, double, rtol=2e-3, atol=1e-3)
     assert clf.decision_function(X.astype(np.float32)).dtype == np.float32
     np.testing.assert_allclose(clf.predict_proba(X.astype(np.float32)).sum(axis=1), 1, atol=1e-12)
+
+
+def test_probabilities_of_single_precision_logits_do_not_underflow() -> None:
+    logits = np.array([[0.0, -50.0, -500.0, -79.0, -81.0], [3.0, 3.0, 2.0, 1.0, 0.0]])
+    proba = softmax_rows(logits.astype(np.float32))
+    assert proba.dtype == np.float64
+    np.testing.assert_allclose(proba, softmax(logits, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-15)
+    np.testing.assert_allclose(softmax_rows(logits.copy()), softmax(logits, axis=1), rtol=1e-14)
+    nothing = softmax_rows(np.array([[np.nan, np.nan], [1.0, 0.0]], np.float32))
+    assert np.isnan(nothing[0]).all() and np.isfinite(nothing[1]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,8 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skhegraph import HeGraphClassifier, parallel
 from skhegraph.descent import descend
-from skhegraph.hegraph import residuals, visual
-from skhegraph.parallel import map_rows, one_blas_thread, one_torch_thread
+from skhegraph.parallel import map_rows, one_blas_thread, one_torch_thread, sum_rows
 
 
 def blas_threads() -> set[int]:
@@ -84,26 +83,31 @@ def test_training_runs_on_one_thread() -> None:
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_blocks_come_in_order(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda: n_threads)
+    monkeypatch.setattr(parallel, "ROWS_AT_ONCE", 4)
     workers = set()
 
     def block(rows: slice) -> tuple[int, int]:
         workers.add(get_ident())
         return rows.start, rows.stop
 
-    assert map_rows(block, 10, 4) == [(0, 4), (4, 8), (8, 10)]
+    assert list(map_rows(block, 10, 3)) == [(0, 4), (4, 8), (8, 10)]
     assert (get_ident() in workers) == (n_threads == 1)
 
     def fail(rows: slice) -> None:
         raise ValueError(f"block {rows.start}")
 
     with pytest.raises(ValueError, match="block 0"):
-        map_rows(fail, 10, 4)
+        list(map_rows(fail, 10, 3))
+
+    values = np.arange(10.0)
+    assert sum_rows(lambda rows: values[rows].sum(), 10, 3) == 45
+    monkeypatch.setattr(parallel, "LOGITS_AT_ONCE", 15)
+    assert list(map_rows(block, 5, 6)) == [(0, 2), (2, 4), (4, 5)]
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, with blocks so small that there are many."""
-    for module in (residuals, visual):
-        monkeypatch.setattr(module, "ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(parallel, "ROWS_AT_ONCE", 16)
     rng = np.random.default_rng(0)
     text = rng.normal(size=(9, 40))
     y = np.repeat(np.arange(9), 12)

@@ -48,14 +48,21 @@ def report(what: str, ours: float, reference: str, theirs: float) -> None:
 
 
 def support(n_classes: int, shots: int, width: int = 512) -> tuple[np.ndarray, ...]:
-    """Synthetic unit features, labels, and positive and negative text features."""
+    """Synthetic unit features, labels, and positive and negative text features.
+
+    Variances fall with the direction, those of the classes faster, as in features of a real CLIP:
+    99 % of what the residuals see lies in 260 directions for 1,000 classes (SUN397: 208).
+    """
     rng = np.random.RandomState(0)
-    centres = rng.normal(size=(n_classes, width)) + rng.normal(size=width) * 2
-    X = np.repeat(centres, shots, axis=0) + 2 * rng.normal(size=(n_classes * shots, width))
+    spread = (1 + np.arange(width) / 16) ** -0.5
+    text = rng.normal(size=(n_classes, width)) * spread**2
+    centres = text + 0.6 * rng.normal(size=text.shape) * spread**2
+    centre = 5 * rng.normal(size=width) * spread
+    X = np.repeat(centre + centres, shots, axis=0)
+    X += 1.6 * rng.normal(size=X.shape) * spread
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    text = centres + 2 * rng.normal(size=centres.shape)
-    negative = rng.normal(size=width) * 4 - 0.1 * text
-    return X.astype(np.float32), np.repeat(np.arange(n_classes), shots), text, negative
+    y = np.repeat(np.arange(n_classes), shots)
+    return X.astype(np.float32), y, centre + text, centre - 0.1 * text
 
 
 def hegraph(text: np.ndarray, negative: np.ndarray, **params: object) -> HeGraphClassifier:

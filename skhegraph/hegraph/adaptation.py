@@ -22,8 +22,8 @@ from skhegraph.hegraph.fusion import (
 from skhegraph.hegraph.logits import text_logits
 from skhegraph.hegraph.parameters import NETWORK_PATHS, warn_if_ignored, warn_if_unrelated
 from skhegraph.hegraph.residuals import Residuals, fit_residuals
-from skhegraph.hegraph.visual import ROWS_AT_ONCE, Discriminant, VisualModel
-from skhegraph.parallel import map_rows
+from skhegraph.hegraph.visual import Discriminant, VisualModel
+from skhegraph.parallel import for_rows
 from skhegraph.support import Floats, Support, effective_weights, in_span, unit_rows
 
 NODE_TYPES = ("positive", "negative", "visual")
@@ -122,9 +122,9 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
         """Add the text logits of a block of rows."""
         fused[block] += text_logits(support.X[block].astype(text.dtype), text, a * tau)
 
-    map_rows(add_text, len(fused), ROWS_AT_ONCE)
+    for_rows(add_text, *fused.shape)
     centre = inside.visual.mean(axis=0)
-    D = fit_residuals(X, support.y, loss_weight, fused, penalty, discriminant.omega, centre)
+    D = fit_residuals(X, support.y, loss_weight, fused, penalty, discriminant.prior_root(), centre)
 
     left_out = discriminant.leave_one_out(rows, shared=True)
     logits = text_logits(support.X[rows], nodes, a * tau) + b * left_out
@@ -204,7 +204,7 @@ def fitted_arrays(
         "text_intercept": D.intercept,
         "visual_coef": b * linear.coef @ basis,
         "visual_intercept": b * linear.intercept,
-        "share": (discriminant.own_share * support.shots[:, None])[:, 0],
+        "share": discriminant.share_rest * support.shots,
     }
     if named is not None:
         guess = discriminant.named_nodes()

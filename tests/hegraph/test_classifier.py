@@ -110,7 +110,7 @@ def test_prediction_by_hand(params: dict[str, float], class_weight: str | None) 
     np.testing.assert_allclose(branches.text, softmax(text + np.log(prior), axis=1))
     np.testing.assert_allclose(branches.visual, softmax(visual + np.log(prior), axis=1))
     np.testing.assert_allclose(branches.fused, fused)
-    np.testing.assert_array_equal(clf.predict_proba(QUERIES), branches.fused)
+    np.testing.assert_allclose(clf.predict_proba(QUERIES), branches.fused, rtol=1e-12)
     np.testing.assert_allclose(np.exp(clf.predict_log_proba(QUERIES)), fused)
     np.testing.assert_array_equal(clf.predict(QUERIES), fused.argmax(axis=1))
     np.testing.assert_allclose(softmax(clf.decision_function(QUERIES), axis=1), branches.fused)
@@ -277,7 +277,7 @@ def test_not_transductive_and_blind_to_length(make: Any) -> None:
 def test_chunks_of_queries_equal_one_piece(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clf = make().fit(X, Y)
     whole = clf.predict_proba(QUERIES), clf.decision_function(QUERIES), clf.predict(QUERIES)
-    monkeypatch.setattr("skhegraph.feature_classifier.QUERIES_PER_CHUNK", 7)
+    monkeypatch.setattr("skhegraph.parallel.ROWS_AT_ONCE", 7)
     parts = clf.predict_proba(QUERIES), clf.decision_function(QUERIES), clf.predict(QUERIES)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)

@@ -58,7 +58,7 @@ def test_node_of_a_named_class_is_the_conditional_mean() -> None:
     K = centred @ centred.T * 4 / np.trace(centred[:4] @ centred[:4].T)
     freedom = messages.freedom * np.eye(6)
     joint = messages.edge_variance * K + freedom
-    np.testing.assert_allclose(joint[:4, :4], messages.prior, atol=1e-12)
+    np.testing.assert_allclose(joint[:4, :4], messages.prior(), atol=1e-12)
     mean = messages.centre + messages.positive_to_visual * centred
     left_over = discriminant.visual_nodes() - mean[:4]
     want = mean[4:] + joint[4:, :4] @ np.linalg.inv(joint[:4, :4]) @ left_over

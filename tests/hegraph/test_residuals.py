@@ -19,12 +19,12 @@ def test_minimum_of_the_penalised_loss(
     n: int, width: int, penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(residuals, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(residuals, "VARIANCE_KEPT", 1 - 1e-12)
     rng = np.random.default_rng(0)
     X, y, weight = unit_rows(rng.normal(size=(n, width))), np.arange(n) % 3, rng.uniform(1, 2, n)
     logits, centre = rng.normal(size=(n, 3)), X.mean(axis=0)
     A = rng.normal(size=(width, width))
-    omega = A @ A.T
-    values, axes = np.linalg.eigh(omega)
+    values, axes = np.linalg.eigh(A @ A.T)
     H = axes * np.sqrt(values)
     Z = (X - centre) @ H
     H = H / np.sqrt(np.average((Z**2).sum(axis=1), weights=weight))
@@ -36,7 +36,7 @@ def test_minimum_of_the_penalised_loss(
         return float(weight @ rows + 0.5 * penalty * (flat @ flat))
 
     best = minimize(loss, np.zeros(3 * (width + 1)), tol=1e-12).x.reshape(3, width + 1)
-    got = fit_residuals(X, y, weight, logits, penalty, omega, centre)
+    got = fit_residuals(X, y, weight, logits, penalty, A, centre)
     queries = rng.normal(size=(5, width))
     want = np.column_stack([(queries - centre) @ H, np.full(5, BIAS)]) @ best.T
     np.testing.assert_allclose(queries @ got.coef.T + got.intercept, want, atol=2e-4)
@@ -73,3 +73,19 @@ def test_single_precision_of_a_large_problem_is_close(monkeypatch: pytest.Monkey
     got = fit_residuals(*problem)
     assert got.coef.dtype == np.float64
     np.testing.assert_allclose(X @ got.coef.T, X @ want.coef.T, atol=1e-3)
+
+
+def test_directions_of_little_variance_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 5)) * [3.0, 1.0, 1.0, 0.2, 0.01]
+    weight, centre = np.ones(50), X.mean(axis=0)
+    Z, H = residuals.coordinates(X, weight, np.eye(5), centre, np.float64)
+    assert Z.shape == (50, 4) and H.shape == (5, 3)  # and the offset
+    variance = np.square(Z[:, :-1]).sum() / 50
+    assert residuals.VARIANCE_KEPT <= variance < 1
+    np.testing.assert_array_equal(Z[:, -1], BIAS)
+    # Directions of equal variance are kept or left together, whatever rounding makes of them.
+    corners = np.vstack([np.eye(5), -np.eye(5)])
+    assert (
+        residuals.coordinates(corners, np.ones(10), np.eye(5), np.zeros(5), float)[1].shape[1] == 5
+    )
