@@ -8,22 +8,33 @@ in which their results are joined do not depend on the number of threads, so nei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from sklearn.utils.parallel import _get_threadpool_controller
 
 from skhegraph.support import Floats
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Rows of a block, and numbers that a block of them holds, at most: bounds the memory.
 ROWS_AT_ONCE, LOGITS_AT_ONCE = 1024, 2**22
+#: Logits above which a fit computes in single precision: half the time and memory, and the rounding
+#: is far below what the support set can tell.
+LOGITS_IN_DOUBLE = 100_000
+
+
+def precision_of(n_logits: int) -> type[np.floating[Any]]:
+    """Precision of a computation on that many logits."""
+    return np.float32 if n_logits > LOGITS_IN_DOUBLE else np.float64
+
 
 _setting, _torch_setting = Lock(), Lock()
 
@@ -62,11 +73,22 @@ def one_torch_thread() -> Iterator[None]:
         _torch_setting.release()
 
 
-def map_rows(function: Callable[[slice], Result], n_rows: int, n_classes: int) -> Iterator[Result]:
-    """Results of blocks of rows, in their order; several blocks at a time.
+def in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Results for items, in their order; several at a time.
 
     As many as scikit-learn's own loops use threads: the CPUs of the process, less where
     ``OMP_NUM_THREADS`` or a joblib worker says so.
+    """
+    n_threads = min(len(items), _openmp_effective_n_threads())
+    if n_threads < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        yield from pool.map(function, items)
+
+
+def map_rows(function: Callable[[slice], Result], n_rows: int, n_classes: int) -> Iterator[Result]:
+    """Results of blocks of rows, likewise.
 
     Parameters
     ----------
@@ -77,13 +99,8 @@ def map_rows(function: Callable[[slice], Result], n_rows: int, n_classes: int) -
     n_classes : int
         Width of what the function holds of a block: a block has at most `LOGITS_AT_ONCE` numbers.
     """
-    blocks = list(gen_batches(n_rows, max(1, min(ROWS_AT_ONCE, LOGITS_AT_ONCE // n_classes))))
-    n_threads = min(len(blocks), _openmp_effective_n_threads())
-    if n_threads < 2:
-        yield from map(function, blocks)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        yield from pool.map(function, blocks)
+    rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_AT_ONCE // n_classes))
+    return in_turn(function, list(gen_batches(n_rows, rows_at_once)))
 
 
 def for_rows(function: Callable[[slice], None], n_rows: int, n_classes: int) -> None:

@@ -9,13 +9,14 @@ discriminant behind `G`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.optimize import minimize
 
 from skhegraph.descent import balanced_order
 from skhegraph.hegraph.visual import Discriminant, VisualModel
+from skhegraph.parallel import in_turn, precision_of
 from skhegraph.support import Floats, Ints, Support
 
 #: Candidates for the shrinkage, pseudo-rows per feature, and `p` in the penalty `p log(nu)^2` on
@@ -53,6 +54,10 @@ class Fusion(NamedTuple):
     discriminant: Discriminant
     text: float
     visual: float
+
+
+#: Penalised loss of a shrinkage, its discriminant and the weights that go with it.
+Candidate: TypeAlias = tuple[float, Discriminant, FusionWeights]
 
 
 def wrong_class_spread(logits: Floats, y: Ints) -> float:
@@ -97,28 +102,33 @@ def fit_fusion_weights(
     """
     centre = np.log(np.maximum(medians, 1e-12))
     rows = np.arange(len(y))
+    dtype = precision_of(text.size)  # of exponentials; that of logits would end a line search
+    branches = [branch.astype(dtype, copy=False) for branch in (text, visual)]
 
     def objective(log_scale: Floats) -> tuple[float, Floats]:
         a, b = np.exp(log_scale)
         logits = a * text + b * visual
         logits -= logits.max(axis=1, keepdims=True)
-        own = logits[rows, y]
-        np.exp(logits, out=logits)
-        total = logits.sum(axis=1)
-        residual = logits / total[:, None]  # of the softmax, against the labels
-        residual[rows, y] -= 1
-        residual *= weight[:, None]
+        residual = np.exp(logits.astype(dtype, copy=False))
+        total = residual.sum(axis=1, dtype=np.float64)
+        loss = float(weight @ (np.log(total) - logits[rows, y]))
+        residual *= (weight / total)[:, None]  # of the softmax, against the labels
+        residual[rows, y] -= weight
         above = int(log_scale[0] > centre[0])
         width = np.array([text_width[above] or 1.0, visual_width or 1.0])
         z = (log_scale - centre) / width
-        slopes = a * np.einsum("nc,nc", residual, text), b * np.einsum("nc,nc", residual, visual)
-        return float(weight @ (np.log(total) - own) + 0.5 * z @ z), np.array(slopes) + z / width
+        slopes = [float(np.einsum("nc,nc->n", residual, branch).sum()) for branch in branches]
+        return loss + 0.5 * float(z @ z), np.array(slopes) * (a, b) + z / width
 
     free = text_width[0] > 0, visual_width > 0
     bounds = [(c - 8.0, c + 3.0) if f else (c, c) for c, f in zip(centre, free, strict=True)]
     # The log-loss in log a is not convex (it is flat where a is small): start on both sides.
     starts = [centre, centre - [3.0, 0.0]] if free[0] else [centre]
-    fits = [minimize(objective, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
+    options = {"gtol": 1e-3, "ftol": 1e-8}  # nats per factor of e, and their share
+    fits = [
+        minimize(objective, s, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        for s in starts
+    ]
     best = min(fits, key=lambda fit: fit.fun)
     a, b = np.exp(best.x)
     return FusionWeights(float(a), float(b), float(best.fun))
@@ -167,8 +177,8 @@ def fit_fusion(
         )
         text_median, text_width = TEXT_SHARE * alone.text, FUSION_WIDTH
 
-    def at(shrinkage: float) -> tuple[float, Discriminant, FusionWeights]:
-        """Penalised loss of a shrinkage, its discriminant and the weights that go with it."""
+    def at(shrinkage: float) -> Candidate:
+        """Candidate of a shrinkage."""
         discriminant = model.at(shrinkage)
         G = discriminant.leave_one_out(rows)
         spread = wrong_class_spread(G, y)
@@ -187,24 +197,27 @@ def fit_fusion(
         loss = certain * fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
         return loss, discriminant, fitted
 
-    _, discriminant, fitted = descend(at, SHRINKAGES) if certain > 1e-9 else at(1.0)
+    def at_each(shrinkages: list[float]) -> list[Candidate]:
+        """The same for several; at once where each takes long."""
+        large = precision_of(T.size) is np.float32
+        return list(in_turn(at, shrinkages) if large else map(at, shrinkages))
+
+    _, discriminant, fitted = descend(at_each, SHRINKAGES) if certain > 1e-9 else at(1.0)
     a = fitted.text if text_weight is None else float(text_weight)
     b = fitted.visual if visual_weight is None else float(visual_weight)
     return Fusion(discriminant, a if text is not None else 0.0, b)
 
 
 def descend(
-    at: Callable[[float], tuple[float, Discriminant, FusionWeights]],
-    candidates: tuple[float, ...],
-) -> tuple[float, Discriminant, FusionWeights]:
+    at_each: Callable[[list[float]], list[Candidate]], candidates: tuple[float, ...]
+) -> Candidate:
     """Go from the middle candidate to the neighbour of less loss until there is none."""
-    tried: dict[int, Any] = {}
+    tried: dict[int, Candidate] = {}
     here = len(candidates) // 2
     while True:
         near = range(max(here - 1, 0), min(here + 2, len(candidates)))
-        for i in near:
-            if i not in tried:
-                tried[i] = at(candidates[i])
+        new = [i for i in near if i not in tried]
+        tried.update(zip(new, at_each([candidates[i] for i in new]), strict=True))
         best = min(near, key=lambda i: tried[i][0])
         if best == here:
             return tried[best]

@@ -25,11 +25,9 @@ from skhegraph.hegraph.messages import (
     estimate_messages,
     principal_axes,
 )
-from skhegraph.parallel import for_rows, sum_rows
+from skhegraph.parallel import for_rows, precision_of, sum_rows
 from skhegraph.support import Floats, Ints, Support
 
-#: Logits above which products are computed in single precision.
-LOGITS_IN_DOUBLE = 4_000_000
 #: Shots that differ by less than this share are equal, but for rounding.
 EQUAL_SHOTS = 1e-9
 
@@ -118,8 +116,7 @@ class VisualModel:
         self.scatter = np.maximum(values, 0)
 
         # In these axes: the rows about m0, and what there is of each class.
-        large = len(weight) * len(shots) > LOGITS_IN_DOUBLE
-        axes = self.axes.astype(np.float32) if large else self.axes
+        axes = self.axes.astype(precision_of(len(weight) * len(shots)))
         self.rows: Floats = np.empty((len(weight), len(values)), axes.dtype)
 
         def turn(block: slice) -> None:
@@ -255,8 +252,7 @@ class Discriminant:
             Add what all classes share: log-densities up to a constant.
         """
         n_classes = len(self.nodes)
-        dtype = np.float64 if len(rows) * n_classes <= LOGITS_IN_DOUBLE else np.float32
-        out: Floats = np.empty((len(rows), n_classes), dtype)
+        out: Floats = np.empty((len(rows), n_classes), precision_of(len(rows) * n_classes))
 
         def fill(block: slice) -> None:
             """Logits of a block of rows."""
@@ -271,7 +267,7 @@ class Discriminant:
         y, weight = model.support.y[rows], model.support.sample_weight[rows]
         each, k = np.arange(len(rows)), model.shots[y]
         nodes, turn = self.nodes.astype(dtype), self.turn.astype(dtype)
-        Z = (model.rows[rows] * self.scale).astype(dtype)
+        Z = model.rows[rows].astype(dtype, copy=False) * self.scale.astype(dtype)
         # What the scatter loses is along `d = z - base`; the only row of a class adds nothing
         # within it, and what others predict of it, `q q' / Q_cc` with the inverse covariance `Q`
         # and `q = (Q L)_c`, goes: there d = q.
@@ -282,26 +278,27 @@ class Discriminant:
             weight * k / np.where(only, 1, k - weight),
         )
         kinds, kind = np.unique(2 * y + only, return_inverse=True)
-        base = np.where((kinds % 2)[:, None], -model.told[kinds // 2], model.means[kinds // 2])
-        base = (base * self.scale).astype(dtype)
-        within = ~only[:, None]
+        c = kinds // 2  # the classes of the rows
+        base = np.where((kinds % 2)[:, None], -model.told[c], model.means[c]) * self.scale
+        base, within = base.astype(dtype), ~only[:, None]
         d = within * Z - base[kind]
         loss = lost / (self.n_rows * self.noise)
         loss /= np.maximum(1 - loss * np.square(d).sum(axis=1), 1e-6)
 
-        # The own node moves: z - V'_c grows by the factors `1 + part`.
-        e = Z - nodes[y]
-        turned = Z @ turn
-        e_turned, d_turned = turned - (nodes @ turn)[y], within * turned - (base @ turn)[kind]
+        # The own node moves: z - V'_c grows by the factor `part`.
+        e, turned = Z - nodes[y], Z @ turn
+        e_turned, d_turned = turned - (nodes[c] @ turn)[kind], within * turned - (base @ turn)[kind]
         part, part_rest = (
             1 / np.maximum(1 - h, 1e-6)
-            for h in (weight[:, None] * self.share[y], weight * self.share_rest[y])
+            for h in (
+                weight.astype(dtype)[:, None] * self.share[c].astype(dtype)[kind],
+                weight * self.share_rest[y],
+            )
         )
-        more = part - part_rest[:, None]
-        own_along = part_rest * (d * e).sum(axis=1) + (more * d_turned * e_turned).sum(axis=1)
-        more = np.square(part) - np.square(part_rest)[:, None]
-        own = np.square(part_rest) * np.square(e).sum(axis=1)
-        own += (more * np.square(e_turned)).sum(axis=1)
+        more = (part - part_rest[:, None].astype(dtype)) * e_turned
+        own_along = part_rest * (d * e).sum(axis=1) + (more * d_turned).sum(axis=1)
+        more *= (part + part_rest[:, None].astype(dtype)) * e_turned
+        own = np.square(part_rest) * np.square(e).sum(axis=1) + more.sum(axis=1)
 
         np.matmul(Z, nodes.T, out=out)  # z . V'_c
         along = (base @ nodes.T)[kind]

@@ -69,7 +69,7 @@ def test_single_precision_of_a_large_problem_is_close(monkeypatch: pytest.Monkey
     X, y = unit_rows(rng.normal(size=(60, 8))), np.arange(60) % 4
     problem = (X, y, np.ones(60), rng.normal(size=(60, 4)), 0.5, np.eye(8), X.mean(axis=0))
     want = fit_residuals(*problem)
-    monkeypatch.setattr(residuals, "LOGITS_IN_DOUBLE", 10)
+    monkeypatch.setattr("skhegraph.parallel.LOGITS_IN_DOUBLE", 10)
     got = fit_residuals(*problem)
     assert got.coef.dtype == np.float64
     np.testing.assert_allclose(X @ got.coef.T, X @ want.coef.T, atol=1e-3)
