@@ -95,7 +95,9 @@ def unit_rows(X: ArrayLike) -> Floats:
     if X.dtype != np.float32:
         X = np.asarray(X, dtype=np.float64)
     # Dividing by the largest entry first keeps squares of very large or small rows in range.
-    largest = np.abs(X).max(axis=-1, keepdims=True, initial=0)
+    largest = np.maximum(
+        X.max(axis=-1, keepdims=True, initial=0), -X.min(axis=-1, keepdims=True, initial=0)
+    )
     X = X / np.where(largest > 0, largest, 1)
     X /= np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), 1)
     return X
@@ -149,10 +151,9 @@ def in_span(support: Support) -> tuple[Support, Floats]:
     """
     n_features, named = support.X.shape[1], support.named
     nodes = [support.positive] if named is None else [support.positive, named.positive]
-    together = np.vstack([support.X, *nodes])
-    if 2 * len(together) > n_features:
+    if 2 * (len(support.X) + sum(map(len, nodes))) > n_features:
         return support, np.eye(n_features)
-    basis = np.linalg.qr(together.T)[0].T
+    basis = np.linalg.qr(np.vstack([support.X, *nodes]).T)[0].T
     parts = (array @ basis.T for array in (support.X, support.positive, support.negative))
     X, positive, negative = parts
     if named is not None:

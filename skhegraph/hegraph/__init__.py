@@ -18,7 +18,8 @@ Edges
 HeGraphClassifier (ours)
 ------------------------
 
-1.  *Messages adapt the visual nodes* (:mod:`~skhegraph.hegraph.visual`). With the centred text
+1.  *Messages adapt the visual nodes* (:mod:`~skhegraph.hegraph.messages` has their strengths,
+    :mod:`~skhegraph.hegraph.visual` what they do). With the centred text
     `T = P - mean(P)` and its similarities `K`, in proportion to `T T'`,
 
         V = 1 m0' + rho T + E,    E ~ MN(0, (g K + v I) x Omega),    x_i = V_c(i) + noise:
