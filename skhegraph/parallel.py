@@ -1,4 +1,4 @@
-"""Threads: BLAS on one, blocks of rows on several.
+"""Large problems: BLAS on one thread, blocks of rows on several, precision by size.
 
 The threads of a BLAS wait for each other by spinning. Where other processes run, that costs many
 times what a second thread gains, and small problems gain nothing. So products run on one BLAS
@@ -8,8 +8,9 @@ in which their results are joined do not depend on the number of threads, so nei
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, TypeVar
@@ -84,10 +85,16 @@ def in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
         yield from map(function, items)
         return
     with ThreadPoolExecutor(n_threads) as pool:
-        yield from pool.map(function, items)
+        running: deque[Future[Result]] = deque()
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) > 2 * n_threads:  # results that nobody has taken fill the memory
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
-def map_rows(function: Callable[[slice], Result], n_rows: int, n_classes: int) -> Iterator[Result]:
+def map_rows(function: Callable[[slice], Result], n_rows: int, width: int) -> Iterator[Result]:
     """Results of blocks of rows, likewise.
 
     Parameters
@@ -96,22 +103,22 @@ def map_rows(function: Callable[[slice], Result], n_rows: int, n_classes: int) -
         Maps a slice of the rows to its result.
     n_rows : int
         Number of rows.
-    n_classes : int
+    width : int
         Width of what the function holds of a block: a block has at most `LOGITS_AT_ONCE` numbers.
     """
-    rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_AT_ONCE // n_classes))
+    rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_AT_ONCE // width))
     return in_turn(function, list(gen_batches(n_rows, rows_at_once)))
 
 
-def for_rows(function: Callable[[slice], None], n_rows: int, n_classes: int) -> None:
+def for_rows(function: Callable[[slice], None], n_rows: int, width: int) -> None:
     """Call a function on blocks of rows, likewise."""
-    for _ in map_rows(function, n_rows, n_classes):
+    for _ in map_rows(function, n_rows, width):
         pass
 
 
-def sum_rows(function: Callable[[slice], Floats], n_rows: int, n_classes: int) -> Floats:
+def sum_rows(function: Callable[[slice], Floats], n_rows: int, width: int) -> Floats:
     """Sum of the results of blocks of rows, likewise."""
-    parts = map_rows(function, n_rows, n_classes)
+    parts = map_rows(function, n_rows, width)
     total = next(parts)
     for part in parts:
         total += part

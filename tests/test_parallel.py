@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, get_ident
+from time import sleep
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skhegraph import HeGraphClassifier, parallel
 from skhegraph.descent import descend
-from skhegraph.parallel import map_rows, one_blas_thread, one_torch_thread, sum_rows
+from skhegraph.parallel import in_turn, map_rows, one_blas_thread, one_torch_thread, sum_rows
 
 
 def blas_threads() -> set[int]:
@@ -105,9 +106,25 @@ def test_blocks_come_in_order(n_threads: int, monkeypatch: pytest.MonkeyPatch) -
     assert list(map_rows(block, 5, 6)) == [(0, 2), (2, 4), (4, 5)]
 
 
-def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_results_wait_for_their_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda: 2)
+    done: list[int] = []
+    results = in_turn(done.append, range(100))
+    next(results)
+    sleep(0.2)
+    assert len(done) <= 5
+    results.close()
+    assert len(done) <= 5
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_results_do_not_depend_on_the_number_of_threads(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bit for bit, with blocks so small that there are many."""
     monkeypatch.setattr(parallel, "ROWS_AT_ONCE", 16)
+    if precision == "single":  # and the candidates for the shrinkage at the same time
+        monkeypatch.setattr(parallel, "LOGITS_IN_DOUBLE", 0)
     rng = np.random.default_rng(0)
     text = rng.normal(size=(9, 40))
     y = np.repeat(np.arange(9), 12)

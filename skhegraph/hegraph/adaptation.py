@@ -188,7 +188,7 @@ def fitted_arrays(
     dict
         Fitted attributes of :class:`skhegraph.HeGraphClassifier`.
     ndarray of shape (n_all_classes,)
-        Share of the rows of a class in its adapted visual node.
+        Share of the rows of a class in its adapted visual node, in the direction where it is least.
     """
     discriminant, basis, b = adapted.discriminant, adapted.basis, adapted.visual_weight
     scale, D, named = adapted.text_weight * support.logit_scale, adapted.residuals, support.named
@@ -204,7 +204,7 @@ def fitted_arrays(
         "text_intercept": D.intercept,
         "visual_coef": b * linear.coef @ basis,
         "visual_intercept": b * linear.intercept,
-        "share": discriminant.share_rest * support.shots,
+        "share": discriminant.least_share() * support.shots,
     }
     if named is not None:
         guess = discriminant.named_nodes()

@@ -78,7 +78,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         it. Needs text.
     visual_to_visual : float or None, default=None
         Strength of the messages between visual nodes whose texts are alike, in units of the
-        variance of a class mean about its prediction; None estimates it. Needs text.
+        variance of a class mean about its prediction; None estimates it. Needs texts that differ.
     positive_to_negative, visual_to_negative : float, default=0.0
         Path weights `b_pn`, `b_vn` of the network into the negative nodes (Eq. 1-2). Negative
         nodes act through `negative_to_positive` alone. The described method has 0.5.
@@ -155,7 +155,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Their class (index into `classes_`), weight, and number in the `X` given to `fit`, or in
         all that `partial_fit` was given.
     support_share_ : ndarray of shape (m,)
-        Share of each in the adapted visual node of its class.
+        Share of each in the adapted visual node of its class, in the direction where it is least.
     support_whole_, n_samples_seen_ : bool, int
         Whether these are all rows given, and how many were given so far.
     graph_ : dict

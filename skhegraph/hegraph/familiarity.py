@@ -17,8 +17,9 @@ import numpy as np
 
 from skhegraph.support import Floats
 
-#: Least standard deviation: equal support rows say nothing about other images.
-LEAST_DEVIATION = 1e-6
+#: Least standard deviation, in units of the largest measure: what is below it is rounding, and
+#: equal support rows say nothing about other images.
+LEAST_DEVIATION = 1e-5
 
 
 def log_density(
@@ -57,7 +58,8 @@ def evidence(logits: Floats) -> Floats:
 def familiarity_scale(density: Floats, evidence: Floats) -> Floats:
     """Factors of the two measures and an offset, from their values on left-out support rows."""
     measures = np.stack([density, evidence]).astype(np.float64)
-    factors = 1 / np.maximum(measures.std(axis=1), LEAST_DEVIATION)
+    least = LEAST_DEVIATION * np.maximum(np.abs(measures).max(axis=1), 1)
+    factors = 1 / np.maximum(measures.std(axis=1), least)
     total = factors @ measures
     factors /= max(float(total.std()), LEAST_DEVIATION)
     return np.append(factors, -float((factors @ measures).mean()))

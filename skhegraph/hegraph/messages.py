@@ -11,8 +11,8 @@ and `v` is the freedom of each class. An image deviates from its class mean with
 `s`. The scalars maximise the marginal likelihood of the observed class means, under weak priors
 where few rows tell little.
 
-`K` has at most as many eigenvalues as the text has features, and nothing here holds a matrix of
-classes times classes.
+`K` has at most as many eigenvalues as the text has features: with more classes than features, all
+this holds no matrix of classes times classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 
 from skhegraph.support import Floats, Support
 
@@ -87,8 +86,8 @@ class Precision:
         root = edges.vectors * np.sqrt(strength * edges.values)
         self.inverse = 1 / diagonal
         scaled = self.inverse[:, None] * root
-        inner = cholesky(np.eye(root.shape[1]) + root.T @ scaled, lower=True)
-        self.R = solve_triangular(inner, scaled.T, lower=True)
+        inner = np.linalg.cholesky(np.eye(root.shape[1]) + root.T @ scaled)
+        self.R = np.linalg.solve(inner, scaled.T)
 
     def times(self, A: Floats) -> Floats:
         """Product with a matrix of a row for each class."""
@@ -118,6 +117,8 @@ class Messages(NamedTuple):
         `m0`.
     left_over : ndarray of shape (n_classes, n_features)
         Class means less what the text predicts, `V - m0 - rho T`.
+    precision : Precision
+        Inverse covariance of these, `(g K + v I + s/k)^-1`.
     """
 
     positive_to_visual: float
@@ -128,15 +129,12 @@ class Messages(NamedTuple):
     edges: Edges
     centre: Floats
     left_over: Floats
+    precision: Precision
 
     def prior(self) -> Floats:
         """Covariance `g K + v I` of the visual nodes, shape (n_classes, n_classes)."""
         values, U, _ = self.edges
         return (self.edge_variance * values * U) @ U.T + self.freedom * np.eye(len(U))
-
-    def precision(self, shots: Floats) -> Precision:
-        """Inverse covariance of the class means about their prediction, `(g K + v I + s/k)^-1`."""
-        return Precision(self.edges, self.edge_variance, self.freedom + self.noise / shots)
 
 
 def estimate_messages(
@@ -205,4 +203,4 @@ def estimate_messages(
     share = precision.times(np.ones((len(shots), 1)))[:, 0]
     centre = share @ (means - rho * text) / share.sum()
     left_over = means - rho * text - centre
-    return Messages(rho, ratio, noise, freedom, ratio * delta, edges, centre, left_over)
+    return Messages(rho, ratio, noise, freedom, ratio * delta, edges, centre, left_over, precision)

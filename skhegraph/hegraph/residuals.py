@@ -40,10 +40,10 @@ class Residuals(NamedTuple):
 def coordinates(
     X: Floats, weight: Floats, root: Floats, centre: Floats, dtype: Any
 ) -> tuple[Floats, Floats]:
-    """Coordinates `Z = ((X - centre) H, BIAS)` of the rows, of unit length on average, and `H`.
+    """Coordinates `Z = ((X - centre) H, BIAS)` of the rows, and `H`.
 
-    `H H'` is proportional to the prior covariance `root root'` within the principal directions of
-    the rows.
+    `H H'` is the prior covariance `root root'` within the principal directions that hold
+    `VARIANCE_KEPT` of the rows, and scaled so that all directions give a row unit length on average.
     """
 
     def squares_of(block: slice) -> Floats:
@@ -80,8 +80,8 @@ def fit_residuals(
 ) -> Residuals:
     """Minimise `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2` over one row `d_c` per class.
 
-    `z = (H'(x - centre), BIAS)` with `H H'` proportional to `root root'`, scaled so that a row has
-    unit length on average: `D` is likely along the directions in which classes are known to differ.
+    `z = (H'(x - centre), BIAS)` with the :func:`coordinates` `H`: `D` is likely along the
+    directions in which classes are known to differ, and 0 where the rows hardly do.
 
     Parameters
     ----------

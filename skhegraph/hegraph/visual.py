@@ -99,10 +99,8 @@ class VisualModel:
         # counts with the share 1/k of a row, and not at all where there is no text to predict them.
         share = min(1.0, len(shots) / n_rows) if text is not None or df < 1e-9 else 0.0
         self.between, self.df = share * self.messages.noise, df + share * len(shots)
-        precision = self.messages.precision(shots)
-        told = precision.times(left_over)
-        #: Diagonal of the inverse covariance of the class means about their prediction.
-        self.precision = precision.diagonal()
+        told = self.messages.precision.times(left_over)
+        self.own_precision = self.messages.precision.diagonal()
 
         def scatter_of(block: slice) -> Floats:
             """Scatter within the classes of a block of rows."""
@@ -110,7 +108,7 @@ class VisualModel:
             residual *= np.sqrt(weight[block])[:, None]
             return residual.T @ residual
 
-        scatter = sum_rows(scatter_of, len(weight), len(shots))
+        scatter = sum_rows(scatter_of, *support.X.shape)
         scatter += self.between * left_over.T @ told
         values, self.axes = np.linalg.eigh(scatter)
         self.scatter = np.maximum(values, 0)
@@ -124,7 +122,7 @@ class VisualModel:
             away = support.X[block] - centre
             np.matmul(away.astype(axes.dtype, copy=False), axes, out=self.rows[block])
 
-        for_rows(turn, len(weight), len(shots))
+        for_rows(turn, *support.X.shape)
         self.means, self.told = (means - centre) @ self.axes, told @ self.axes
         self.predicted = self.messages.positive_to_visual * self.text @ self.axes
         self.left_over = left_over @ self.axes
@@ -135,7 +133,10 @@ class VisualModel:
         self.observed = self.modes.vectors.T @ (root * self.left_over)
 
     def _modes(self) -> Modes:
-        """Modes of the classes: those of the edges at equal shots, else as many as classes."""
+        """Modes of the classes: those of the edges at equal shots.
+
+        Else there are as many as classes, and a matrix of that size is decomposed.
+        """
         shots, messages = self.shots, self.messages
         if np.ptp(shots) <= EQUAL_SHOTS * shots.max():
             ratio = float(shots.mean()) / messages.noise
@@ -163,12 +164,11 @@ class Discriminant:
         self.model, self.shrinkage = model, shrinkage
         noise, self.centre = model.messages.noise, model.messages.centre
         values = model.scatter + shrinkage * noise
-        self.n_rows = model.df + shrinkage * model.n_features
+        self.df = model.df + shrinkage * model.n_features
         outside = (model.n_features - len(values)) * shrinkage * noise
         total = values.sum() + outside
-        self.noise = total / self.n_rows  # total variance, tr(s S)
-        self.values = np.maximum(values / total, LEAST_VARIANCE)
-        self.scale = 1 / np.sqrt(self.values)
+        self.noise = total / self.df  # total variance, tr(s S)
+        self.scale = 1 / np.sqrt(np.maximum(values / total, LEAST_VARIANCE))
         values, self.turn = principal_axes(model.text_root * self.scale)
         self.rest = 0.5 if model.has_text else 1.0
         self.gamma = self.rest + values / 2
@@ -215,6 +215,10 @@ class Discriminant:
         quadratic = np.square(nodes).sum(axis=1) / self.noise
         return Linear(coef, -0.5 * quadratic - coef @ self.centre)
 
+    def least_share(self) -> Floats:
+        """Share that a row of weight 1 has in its node in the direction where it has least."""
+        return self.share.min(axis=1) if len(self.turn) == len(self.gamma) else self.share_rest
+
     def prior_root(self) -> Floats:
         """Columns `H` with `H H' = Omega`, the prior covariance of class means and residuals."""
         root = np.sqrt(self.gamma) - np.sqrt(self.rest)
@@ -227,9 +231,9 @@ class Discriminant:
 
     def outside_variance(self) -> float:
         """Variance along each direction outside the coordinates at hand; inf if there is none."""
-        if self.model.n_features == len(self.values):
+        if self.model.n_features == len(self.scale):
             return np.inf
-        return max(self.shrinkage * self.model.messages.noise / self.n_rows, LEAST_VARIANCE)
+        return max(self.shrinkage * self.model.messages.noise / self.df, LEAST_VARIANCE)
 
     def leave_one_out(self, rows: Ints, share: float = 1.0, *, shared: bool = False) -> Floats:
         """Logits of support rows, each by a model that has not seen it, in closed form.
@@ -244,7 +248,7 @@ class Discriminant:
         Parameters
         ----------
         rows : ndarray of int
-            Support rows, sorted.
+            Support rows.
         share : float, default=1.0
             1 gives these logits, 0 those of the model that has seen the rows, and a share of both
             the sum of their shares.
@@ -274,7 +278,7 @@ class Discriminant:
         only = k - weight < EQUAL_SHOTS * k
         lost = np.where(
             only,
-            model.between / model.precision[y],
+            model.between / model.own_precision[y],
             weight * k / np.where(only, 1, k - weight),
         )
         kinds, kind = np.unique(2 * y + only, return_inverse=True)
@@ -282,7 +286,7 @@ class Discriminant:
         base = np.where((kinds % 2)[:, None], -model.told[c], model.means[c]) * self.scale
         base, within = base.astype(dtype), ~only[:, None]
         d = within * Z - base[kind]
-        loss = lost / (self.n_rows * self.noise)
+        loss = lost / (self.df * self.noise)
         loss /= np.maximum(1 - loss * np.square(d).sum(axis=1), 1e-6)
 
         # The own node moves: z - V'_c grows by the factor `part`.

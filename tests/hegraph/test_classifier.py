@@ -278,9 +278,20 @@ def test_chunks_of_queries_equal_one_piece(make: Any, monkeypatch: pytest.Monkey
     clf = make().fit(X, Y)
     whole = clf.predict_proba(QUERIES), clf.decision_function(QUERIES), clf.predict(QUERIES)
     monkeypatch.setattr("skhegraph.parallel.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("skhegraph.feature_classifier.PRODUCT_OF_ONE_THREAD", 0)
     parts = clf.predict_proba(QUERIES), clf.decision_function(QUERIES), clf.predict(QUERIES)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_single_precision_of_a_large_fit_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    want = hegraph().fit(X, Y)
+    monkeypatch.setattr("skhegraph.parallel.LOGITS_IN_DOUBLE", 0)
+    got = hegraph().fit(X, Y)
+    for method in ("predict_proba", "score_samples"):
+        np.testing.assert_allclose(
+            getattr(got, method)(QUERIES), getattr(want, method)(QUERIES), atol=2e-3
+        )
 
 
 @both

@@ -111,11 +111,44 @@ def test_leave_one_out_is_the_documented_removal(
         V[c] = own[c]
         removed = R.T @ R
         rest = np.sqrt(w)[:, None] * (X - means[y])
-        covariance = discriminant.noise * S - (removed - rest.T @ rest) / discriminant.n_rows
+        covariance = discriminant.noise * S - (removed - rest.T @ rest) / discriminant.df
         inverse = np.linalg.inv(covariance)
         want = np.array([-(support.X[i] - v) @ inverse @ (support.X[i] - v) / 2 for v in V])
         got = discriminant.leave_one_out(np.array([i]))[0]
         np.testing.assert_allclose(got - got.mean(), want - want.mean(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("light", [1.0, 1e-10])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_rows_at_once_equal_one_by_one(
+    dtype: type, light: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes of one row, of a heavy and a light one, and of several, in one block."""
+    support, text = make_support([1, 6, 2, 3, 2, 1])
+    weight = np.where(np.arange(len(support.y)) == 7, light, 1.0)
+    support = Support(support.X, support.y, weight, text, text, 1.0)
+    discriminant = VisualModel(support, text).at(0.3)
+    rows = np.random.default_rng(0).permutation(len(support.y))
+    for options in ({}, {"share": 0.3}, {"shared": True}):
+        want = np.vstack([discriminant.leave_one_out(rows[i : i + 1], **options) for i in rows])
+        with monkeypatch.context() as patch:
+            if dtype is np.float32:
+                patch.setattr("skhegraph.parallel.LOGITS_IN_DOUBLE", 0)
+            got = VisualModel(support, text).at(0.3).leave_one_out(rows[rows], **options)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, want, rtol=1e-4 if dtype is np.float32 else 1e-11)
+
+
+@pytest.mark.parametrize("n_classes", [4, 9])
+def test_least_share_is_that_of_the_direction_with_least(n_classes: int) -> None:
+    support, text = make_support([2] * n_classes)
+    discriminant = VisualModel(support, text).at(1.0)
+    H = discriminant.prior_root()
+    W = discriminant.whitener() * np.sqrt(discriminant.noise)
+    gamma = np.linalg.eigvalsh(W @ H @ H.T @ W.T)
+    prior, noise = discriminant.model.messages.prior(), discriminant.model.messages.noise / 2
+    gain = gamma[0] * prior @ np.linalg.inv(gamma[0] * prior + noise * np.eye(n_classes))
+    np.testing.assert_allclose(discriminant.least_share(), gain.diagonal() / 2, rtol=1e-8)
 
 
 def test_leave_one_out_at_one_shot_leaves_what_the_others_say() -> None:
@@ -128,7 +161,7 @@ def test_leave_one_out_at_one_shot_leaves_what_the_others_say() -> None:
     L = (support.X - predicted)[keep]
     precision = np.linalg.inv(prior[np.ix_(keep, keep)] + messages.noise * np.eye(4))
     scatter = messages.noise * (L.T @ precision @ L)  # what class 2 adds between classes is gone
-    inverse = np.linalg.inv((scatter + messages.noise * np.eye(D)) / discriminant.n_rows)
+    inverse = np.linalg.inv((scatter + messages.noise * np.eye(D)) / discriminant.df)
     V = discriminant.visual_nodes()
     cross = np.kron(prior[2:3, keep], omega_of(discriminant))
     S = covariance_of(discriminant) / discriminant.noise
