@@ -266,9 +266,6 @@ def cluster_section() -> None:
         LocalCluster(**options) as local,
         Client(local) as client,
     ):
-        cores = sorted(os.sched_getaffinity(0))
-        for core, worker in zip(cores, client.scheduler_info()["workers"], strict=False):
-            client.run(os.sched_setaffinity, 0, {core}, workers=[worker])
         paths = image_files(Path(folder), 1000)
         client.run(lambda: clip.transform(paths[:1]))
 

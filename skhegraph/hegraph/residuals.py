@@ -43,7 +43,7 @@ def coordinates(
     """Coordinates `Z = ((X - centre) H, BIAS)` of the rows, and `H`.
 
     `H H'` is the prior covariance `root root'` within the principal directions that hold
-    `VARIANCE_KEPT` of the rows, and scaled so that all directions give a row unit length on average.
+    `VARIANCE_KEPT` of the rows, scaled so that all directions give a row unit length on average.
     """
 
     def squares_of(block: slice) -> Floats:
