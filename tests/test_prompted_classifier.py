@@ -15,6 +15,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph.clip.model import load_backbone
+from skhegraph.clip.prompts import text_nodes
 from skhegraph.prompted_classifier import resolve_class_names
 
 TINY = "skhegraph-tiny"
@@ -84,7 +86,7 @@ def test_template_without_braces(name: str) -> None:
         HeGraphClassifier(TINY, device="cpu", **{name: ["a photo"]}).fit(WIDE, np.repeat(Y, 4))
 
 
-# --- meta-estimators that encode y ----------------------------------------------------------------
+# --- from names to text nodes ---------------------------------------------------------------------
 
 WORDS = np.array(["zero", "one", "two"])
 NAMES = {"zero": "the digit zero", "one": "the digit one", "two": "the digit two"}
@@ -102,6 +104,37 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def named(names: Any) -> HeGraphClassifier:
     return HeGraphClassifier(TINY, class_names=names, n_steps=2, random_state=0, device="cpu")
+
+
+def test_names_with_spaces_and_any_letters(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    X, words = digits
+    letters = np.array(["a round zero", "Größe eins", "数字二"])
+    y = letters[[list(WORDS).index(word) for word in words]]
+    few = np.arange(len(y)) % 8 < 4
+    clf = named(None).fit(X[few], y[few])
+    assert set(clf.predict(X)) == set(letters)
+    assert clf.score(X[~few], y[~few]) > 0.8
+    backbone = load_backbone(TINY, device="cpu")
+    for kind, negative in (("positive", False), ("negative", True)):
+        want = text_nodes(backbone, sorted(letters), "photo", negative=negative)
+        np.testing.assert_allclose(clf.graph_[kind], want, atol=1e-6)
+
+
+def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    X, words = digits
+    y = 10 * np.array([list(WORDS).index(word) for word in words])
+    in_order = [NAMES[word] for word in WORDS]
+    by_list = named(in_order).fit(X, y)
+    mapping = {20: in_order[2], 0: in_order[0], 10: in_order[1], 99: "not in y"}
+    by_mapping = named(mapping).fit(X, y)
+    assert by_list.classes_.tolist() == [0, 10, 20]
+    assert by_list.predict(X).dtype == y.dtype
+    np.testing.assert_array_equal(by_mapping.predict_proba(X), by_list.predict_proba(X))
+    swapped = named(in_order[::-1]).fit(X, y)
+    np.testing.assert_allclose(swapped.graph_["positive"], by_list.graph_["positive"][::-1])
+
+
+# --- meta-estimators that encode y ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("names", [NAMES, AS_LIST], ids=["mapping", "list"])

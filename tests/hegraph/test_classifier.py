@@ -1,4 +1,4 @@
-"""HeGraphClassifier: scikit-learn's law, predictions by hand, composition, persistence.
+"""HeGraphClassifier: scikit-learn's law, predictions by hand, invariances, weights.
 
 What holds for HeGraphAdapterClassifier too is tested for both.
 """
@@ -16,7 +16,6 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, clone
-from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.utils.estimator_checks import (
     check_classifiers_predictions,
@@ -25,11 +24,9 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skhegraph import CLIPFeatures, HeGraphAdapterClassifier, HeGraphClassifier
-from skhegraph.clip.prompts import text_nodes
+from skhegraph import HeGraphAdapterClassifier, HeGraphClassifier
 from skhegraph.support import unit_rows
 
-TINY = "skhegraph-tiny"
 C, D = 4, 10
 
 
@@ -425,7 +422,7 @@ def test_more_rows_of_some_classes_do_not_cost_accuracy_on_a_balanced_test() -> 
     assert np.mean(many) > np.mean(few)
 
 
-# --- labels and shots -----------------------------------------------------------------------------
+# --- classes and shots ----------------------------------------------------------------------------
 
 
 @both
@@ -451,44 +448,6 @@ def test_few_and_unequal_shots(make: Any, text: Any, shots: list[int]) -> None:
     assert clf.score(QUERIES, TRUTH) > 0.5
     # The class of 30 shots is not favoured: each class is true of 15 queries.
     assert np.bincount(clf.predict(QUERIES), minlength=C).max() <= 26
-
-
-@pytest.fixture(scope="module")
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Features of the bundled CLIP on 12 digits each of 0, 1, 2."""
-    data = load_digits()
-    rows = np.concatenate([np.flatnonzero(data.target == c)[:12] for c in range(3)])
-    features = CLIPFeatures(TINY, device="cpu").fit_transform(list(data.images[rows] / 16))
-    return features, data.target[rows]
-
-
-NAMES = ["a round zero", "Größe eins", "数字二"]
-
-
-def test_names_with_spaces_and_any_letters(digits: tuple[np.ndarray, np.ndarray]) -> None:
-    features, y = digits
-    few = np.arange(len(y)) % 12 < 4
-    clf = hegraph(model_name=TINY, text_features="clip").fit(features[few], np.array(NAMES)[y[few]])
-    assert set(clf.predict(features)) == set(NAMES)
-    assert clf.score(features[~few], np.array(NAMES)[y[~few]]) > 0.8
-    from skhegraph.clip.model import load_backbone
-
-    want = text_nodes(load_backbone(TINY, device="cpu"), sorted(NAMES), "photo", negative=True)
-    np.testing.assert_allclose(clf.graph_["negative"], want, atol=1e-6)
-
-
-def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> None:
-    features, y = digits
-    clip = {"model_name": TINY, "text_features": "clip"}
-    by_list = hegraph(**clip, class_names=NAMES).fit(features, 10 * y)
-    mapping = {20: NAMES[2], 0: NAMES[0], 10: NAMES[1], 99: "not in y"}
-    by_mapping = hegraph(**clip, class_names=mapping).fit(features, 10 * y)
-    assert by_list.classes_.tolist() == [0, 10, 20]
-    assert by_list.predict(features).dtype == y.dtype
-    want = by_list.predict_proba(features)
-    np.testing.assert_array_equal(by_mapping.predict_proba(features), want)
-    swapped = hegraph(**clip, class_names=NAMES[::-1]).fit(features, 10 * y)
-    np.testing.assert_allclose(swapped.graph_["positive"], by_list.graph_["positive"][::-1])
 
 
 # --- display and progress -------------------------------------------------------------------------
