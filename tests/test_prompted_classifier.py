@@ -95,9 +95,9 @@ AS_LIST = [NAMES[word] for word in sorted(WORDS)]
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Features of eight images of each of three digits, and their names."""
+    """Features of twelve images of each of three digits, and their names."""
     images, target = load_digits(n_class=3, return_X_y=True)
-    few = np.concatenate([np.flatnonzero(target == c)[:8] for c in range(3)])
+    few = np.concatenate([np.flatnonzero(target == c)[:12] for c in range(3)])
     squares = [image.reshape(8, 8) / 16 for image in images[few]]
     return CLIPFeatures(TINY).transform(squares), WORDS[target[few]]
 
@@ -110,7 +110,7 @@ def test_names_with_spaces_and_any_letters(digits: tuple[np.ndarray, np.ndarray]
     X, words = digits
     letters = np.array(["a round zero", "Größe eins", "数字二"])
     y = letters[[list(WORDS).index(word) for word in words]]
-    few = np.arange(len(y)) % 8 < 4
+    few = np.arange(len(y)) % 12 < 4
     clf = named(None).fit(X[few], y[few])
     assert set(clf.predict(X)) == set(letters)
     assert clf.score(X[~few], y[~few]) > 0.8

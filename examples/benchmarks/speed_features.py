@@ -248,7 +248,7 @@ def fit_cost(file: str) -> tuple[float, float]:
 
 
 def growth_section() -> None:
-    """Time and memory against C (16 shots) and against shots (100 classes), with the exponents."""
+    """Time and memory against classes (16 and 4 shots) and shots (100 classes), with exponents."""
     curves = (
         ("classes", [(n, 16) for n in (10, 30, 100, 300, 1000, 3000)]),
         ("classes of 4 shots", [(100, 4), (1000, 4), (3000, 4), (10_000, 4)]),

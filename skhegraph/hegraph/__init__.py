@@ -39,7 +39,7 @@ HeGraphClassifier (ours)
 
 3.  *Residuals adapt the classes* (:mod:`~skhegraph.hegraph.residuals`) to what the two leave over:
     `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2`, a convex problem, in coordinates in which
-    classes are known to differ, and those that hold 99 % of the variance of the rows.
+    classes are known to differ, as many as hold 99 % of the variance of the rows.
 
 All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
 

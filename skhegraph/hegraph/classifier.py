@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -18,6 +17,7 @@ from skhegraph.feature_classifier import (
     TextFeatures,
     non_negative,
     positive,
+    softmax_rows,
 )
 from skhegraph.hegraph.adaptation import adapt, fitted_arrays
 from skhegraph.hegraph.familiarity import evidence, familiarity, log_density
@@ -481,7 +481,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             text = Z @ self.text_coef_.T + self.text_intercept_
             visual = Z @ self.visual_coef_.T + self.visual_intercept_
             parts = (text + self.log_prior_, visual + self.log_prior_, self._logits(Z))
-            return np.stack([softmax(part.astype(np.float64), axis=1) for part in parts], axis=1)
+            return np.stack([softmax_rows(part) for part in parts], axis=1)
 
         proba = self._in_chunks(X, each)
         return Bunch(text=proba[:, 0], visual=proba[:, 1], fused=proba[:, 2])
