@@ -355,10 +355,12 @@ def softmax_rows(logits: Floats) -> Floats:
     many queries. Single-precision logits get single-precision ones, where those do not underflow.)
     """
     logits -= logits.max(axis=1, keepdims=True)
-    proba = np.exp(logits).astype(np.float64, copy=False)
-    if logits.dtype == np.float32:
-        small = logits < SINGLE_EXPONENTS
-        proba[small] = np.exp(logits[small], dtype=np.float64)
+    small = logits < SINGLE_EXPONENTS if logits.dtype == np.float32 else None
+    tails = None if small is None else np.exp(logits[small], dtype=np.float64)
+    np.exp(logits, out=logits)
+    proba = logits.astype(np.float64, copy=False)
+    if tails is not None:
+        proba[small] = tails
     proba *= 1 / proba.sum(axis=1, keepdims=True)
     return proba
 
