@@ -46,7 +46,7 @@ print(f"{len(support)} images to learn from, {len(test)} to test on, {len(set(na
 # no image is encoded twice.
 
 cache = tempfile.TemporaryDirectory()
-model = make_hegraph_pipeline("skhegraph-lite", cache_dir=cache.name, random_state=0)
+model = make_hegraph_pipeline("skhegraph-lite", cache_dir=cache.name)
 model.fit([images[i] for i in support], names[support])
 proba = model.predict_proba([images[i] for i in test])
 predicted = model.classes_[proba.argmax(axis=1)]
@@ -62,7 +62,7 @@ features = CLIPFeatures("skhegraph-lite", cache_dir=cache.name).fit_transform(im
 methods = {
     "zero-shot": ZeroShotCLIPClassifier("skhegraph-lite"),
     "logistic regression": LogisticRegression(max_iter=1000),
-    "HeGraph": HeGraphClassifier("skhegraph-lite", random_state=0),
+    "HeGraph": HeGraphClassifier("skhegraph-lite"),
 }
 SHOTS = (1, 4)
 accuracy = {name: [] for name in methods}

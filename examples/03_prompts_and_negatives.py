@@ -71,7 +71,7 @@ for label, templates in choices.items():
     zero_shot = ZeroShotCLIPClassifier("skhegraph-lite", templates=templates).fit(features, names)
     accuracy[label] = [100 * zero_shot.score(features, names)]
     for shots in (1, 4):
-        clf = HeGraphClassifier("skhegraph-lite", templates=templates, random_state=0)
+        clf = HeGraphClassifier("skhegraph-lite", templates=templates)
         scores = [
             clf.fit(features[train], names[train]).score(features[test], names[test])
             for train, test in FewShotSplit(shots, n_splits=3, random_state=0).split(
@@ -101,7 +101,7 @@ paths = {
     },
 }
 for label, weights in paths.items():
-    clf = HeGraphClassifier("skhegraph-lite", random_state=0, **weights)
+    clf = HeGraphClassifier("skhegraph-lite", **weights)
     scores, losses = [], []
     for train, test in train_and_test:
         proba = clf.fit(features[train], names[train]).predict_proba(features[test])

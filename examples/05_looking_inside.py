@@ -22,7 +22,7 @@ from skhegraph.inspection import AdaptationDisplay, GraphDisplay
 images, names = load_pieces(n_per_class=16)
 features = CLIPFeatures("skhegraph-lite").fit_transform(images)
 support, test = next(FewShotSplit(4, n_splits=1, random_state=0).split(features, names))
-clf = HeGraphClassifier("skhegraph-lite", random_state=0)
+clf = HeGraphClassifier("skhegraph-lite")
 clf.fit(features[support], names[support])
 
 # %%

@@ -20,7 +20,7 @@ from skhegraph.inspection import ExplanationDisplay, explain
 images, names = load_pieces(n_per_class=14)
 support, test = next(FewShotSplit(4, n_splits=1, random_state=0).split(images, names))
 support_images = [images[i] for i in support]
-model = make_hegraph_pipeline("skhegraph-lite", random_state=0)
+model = make_hegraph_pipeline("skhegraph-lite")
 model.fit(support_images, names[support])
 
 # %%

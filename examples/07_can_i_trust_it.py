@@ -53,7 +53,7 @@ def calibration_error(confidence, hits, n_bins=10):
 
 
 methods = {
-    "HeGraph": HeGraphClassifier("skhegraph-lite", random_state=0),
+    "HeGraph": HeGraphClassifier("skhegraph-lite"),
     "logistic regression": LogisticRegression(max_iter=1000),
     "the same, C=1000": LogisticRegression(C=1000, max_iter=1000),
 }

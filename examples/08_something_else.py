@@ -43,9 +43,7 @@ support, test = next(FewShotSplit(8, n_splits=1, random_state=0).split(features,
 # The score is measured in standard deviations of support images that were left out of the fit:
 # -2 turns away few images of the classes. Lower it, and fewer are turned away.
 
-clf = HeGraphClassifier(
-    "skhegraph-lite", unknown_label="something else", unknown_threshold=-2.0, random_state=0
-)
+clf = HeGraphClassifier("skhegraph-lite", unknown_label="something else", unknown_threshold=-2.0)
 clf.fit(features[support], names[support])
 familiar = clf.score_samples(features[test])
 foreign = clf.score_samples(strange_features)

@@ -39,7 +39,7 @@ gains = {}
 for ax, (title, classes) in zip(axes, cases.items(), strict=True):
     chosen = np.isin(names, classes)
     display = ShotsDisplay.from_estimator(
-        HeGraphClassifier("skhegraph-lite", random_state=0),
+        HeGraphClassifier("skhegraph-lite"),
         features[chosen],
         names[chosen],
         shots=SHOTS,

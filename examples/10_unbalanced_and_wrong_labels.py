@@ -34,8 +34,8 @@ classes = np.unique(names)
 
 COUNTS = [16, 16, 8, 8, 4, 4, 2, 2, 1, 1, 1]
 methods = {
-    "HeGraph, balanced": HeGraphClassifier("skhegraph-lite", random_state=0),
-    "HeGraph, as counted": HeGraphClassifier("skhegraph-lite", class_weight=None, random_state=0),
+    "HeGraph, balanced": HeGraphClassifier("skhegraph-lite"),
+    "HeGraph, as counted": HeGraphClassifier("skhegraph-lite", class_weight=None),
     "logistic regression, balanced": LogisticRegression(class_weight="balanced", max_iter=1000),
 }
 recall = {name: [] for name in methods}
@@ -67,7 +67,7 @@ given = names[train].copy()
 changed = rng.choice(len(train), len(train) // 10, replace=False)
 for i in changed:
     given[i] = rng.choice(classes[classes != given[i]])
-clf = HeGraphClassifier("skhegraph-lite", class_names=list(classes), random_state=0)
+clf = HeGraphClassifier("skhegraph-lite", class_names=list(classes))
 folds = StratifiedKFold(6, shuffle=True, random_state=0)
 proba = cross_val_predict(clf, features[train], given, cv=folds, method="predict_proba")
 of_label = proba[np.arange(len(train)), np.searchsorted(classes, given)]

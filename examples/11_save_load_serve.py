@@ -24,7 +24,7 @@ from skhegraph import FewShotSplit, make_hegraph_pipeline
 
 images, names = load_pieces(n_per_class=8)
 support, test = next(FewShotSplit(4, n_splits=1, random_state=0).split(images, names))
-model = make_hegraph_pipeline("skhegraph-lite", random_state=0)
+model = make_hegraph_pipeline("skhegraph-lite")
 model.fit([images[i] for i in support], names[support])
 
 # %%

@@ -37,7 +37,7 @@ def run(client, folder):
         image.save(path)
     support, test = next(FewShotSplit(4, n_splits=1, random_state=0).split(paths, names))
 
-    pipeline = make_hegraph_pipeline("skhegraph-lite", cache_dir=folder / "cache", random_state=0)
+    pipeline = make_hegraph_pipeline("skhegraph-lite", cache_dir=folder / "cache")
     grid = {"clf__visual_to_visual": [0.0, 0.3, None]}
     found = search(client, pipeline, grid, np.array(paths)[support], names[support], cv=4)
     print("best parameters:", found.best_params_)

@@ -63,7 +63,7 @@ cache = tempfile.TemporaryDirectory()
 from_image = make_pipeline(
     FunctionTransformer(itemgetter("image")),
     CLIPFeatures("skhegraph-lite", cache_dir=cache.name),
-    HeGraphClassifier("skhegraph-lite", class_names=list(classes), random_state=0),
+    HeGraphClassifier("skhegraph-lite", class_names=list(classes)),
 )
 from_numbers = make_pipeline(
     FunctionTransformer(itemgetter(["length", "weight"])),

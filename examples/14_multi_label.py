@@ -69,7 +69,6 @@ def probabilities(train):
         clf = HeGraphClassifier(
             "skhegraph-lite",
             templates={name: f"a photo of a {name}.", absent: f"a photo of no {name}."},
-            random_state=0,
         )
         clf.fit(features[train], np.where(shown[train, k], name, absent))
         columns.append(clf.predict_proba(features[test])[:, list(clf.classes_).index(name)])

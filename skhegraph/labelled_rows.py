@@ -12,6 +12,20 @@ from sklearn.utils import assert_all_finite
 from skhegraph.support import Floats, Ints
 
 
+class KeptRows(NamedTuple):
+    """Rows that a fitted estimator keeps, their classes, weights, numbers and shares in the nodes.
+
+    `whole` tells whether these are all.
+    """
+
+    features: Floats
+    labels: Ints
+    weight: Floats
+    number: Ints
+    share: Floats
+    whole: bool
+
+
 class LabelledRows(NamedTuple):
     """Validated rows of a labelled set, those of unreadable images left out.
 
@@ -65,24 +79,17 @@ class LabelledRows(NamedTuple):
         lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
         return rows._replace(X=narrow) if lossless else rows
 
-    def kept_arrays(
-        self, classes: NDArray[Any], class_share: Floats, shots: int | None
-    ) -> dict[str, Any]:
-        """Fitted attributes that hold :meth:`to_keep`, with the share of each row.
+    def kept(self, classes: NDArray[Any], class_share: Floats, shots: int | None) -> KeptRows:
+        """Rows :meth:`to_keep`, with their classes and shares.
 
         `class_share` is that of all rows of a class in its adapted visual node.
         """
         used, kept = self.take(self.weight > 0), self.to_keep(shots)
         codes = np.searchsorted(classes, kept.y)
         total = np.bincount(np.searchsorted(classes, used.y), used.weight)
-        return {
-            "support_features_": kept.X,
-            "support_labels_": codes,
-            "support_weight_": kept.weight,
-            "support_index_": kept.number,
-            "support_share_": class_share[codes] * kept.weight / total[codes],
-            "support_whole_": len(kept.y) == len(used.y),
-        }
+        share = class_share[codes] * kept.weight / total[codes]
+        whole = len(kept.y) == len(used.y)
+        return KeptRows(kept.X, codes, kept.weight, kept.number, share, whole)
 
 
 def unreadable_rows(X: Floats) -> NDArray[np.bool_]:

@@ -55,7 +55,7 @@ def make_hegraph_pipeline(
     >>> digits = load_digits()
     >>> images, names = digits.images / 16, ["zero", "one", "two"]
     >>> few = [i for i in range(60) if digits.target[i] < 3]
-    >>> pipe = make_hegraph_pipeline("skhegraph-tiny", class_names=names, random_state=0)
+    >>> pipe = make_hegraph_pipeline("skhegraph-tiny", class_names=names)
     >>> pipe.fit([images[i] for i in few], digits.target[few]).named_steps["clf"].classes_
     array([0, 1, 2])
     """

@@ -12,8 +12,6 @@ from sklearn.datasets import load_sample_images
 from skhegraph import CLIPFeatures, HeGraphAdapterClassifier, HeGraphClassifier
 from skhegraph.peers import CLIPAdapterClassifier, TaskResClassifier
 
-NETWORK = {"positive_to_positive": 0.06, "visual_to_positive": 0.24, "negative_to_positive": 0.2}
-
 
 @pytest.fixture(scope="module")
 def problem():
@@ -37,7 +35,6 @@ def test_features_in_half_precision_are_those_of_the_cpu(accelerator, model_name
 @pytest.mark.parametrize(
     "estimator",
     [
-        HeGraphClassifier(**NETWORK),
         HeGraphAdapterClassifier(n_epochs=5),
         CLIPAdapterClassifier(n_epochs=5),
         TaskResClassifier(n_epochs=5),
@@ -54,7 +51,7 @@ def test_fits_are_those_of_the_cpu(accelerator, problem, estimator):
 
 def test_a_model_fitted_there_loads_where_it_is_not(accelerator, problem, monkeypatch):
     X, y, text = problem
-    clf = HeGraphClassifier(text_features=text, device=accelerator, random_state=0, **NETWORK)
+    clf = HeGraphClassifier(text_features=text, device=accelerator)
     saved, expected = pickle.dumps(clf.fit(X, y)), clf.predict_proba(X)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

@@ -160,10 +160,7 @@ def extract(client, paths, tmp_path):
 
 
 def pipeline(**clip_params):
-    return make_hegraph_pipeline(
-        TINY, class_names=["zero", "one", "two"], n_steps=2, **clip_params,
-        random_state=0,
-    )  # fmt: skip
+    return make_hegraph_pipeline(TINY, class_names=["zero", "one", "two"], **clip_params)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -91,7 +91,7 @@ def test_from_pixels_to_probabilities(model_name, tmp_path):
         for i in (0, 220)
         for j in (0, 330)
     ]
-    pipeline = make_hegraph_pipeline(model_name, device="cpu", random_state=0)
+    pipeline = make_hegraph_pipeline(model_name, device="cpu")
     pipeline.fit(images, ["temple"] * 4 + ["flower"] * 4)
     running = session(pipeline, tmp_path)
     clip = load_backbone(model_name, device="cpu")

@@ -250,7 +250,7 @@ def digits():
 @pytest.fixture(scope="module")
 def fitted(digits):
     names = ["zero", "one", "two"]
-    model = make_hegraph_pipeline(TINY, device="cpu", class_names=names, random_state=0)
+    model = make_hegraph_pipeline(TINY, device="cpu", class_names=names)
     return model.fit(*digits)
 
 

@@ -20,7 +20,7 @@ from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
 from skhegraph.peers import GDAClassifier, MAPLogisticRegression
 
 CLASSIFIERS = {
-    "hegraph": lambda text: HeGraphClassifier(text_features=text, random_state=0),
+    "hegraph": lambda text: HeGraphClassifier(text_features=text),
     "zero-shot": lambda text: ZeroShotCLIPClassifier(text_features=text),
     "gda": lambda text: GDAClassifier(text_features=text),
     "map-lr": lambda text: MAPLogisticRegression(text_features=text),
@@ -191,7 +191,7 @@ def test_three_hundred_classes_of_wildly_unequal_shots() -> None:
         np.arange(300), rng.permutation(np.r_[np.ones(150, int), rng.integers(1, 60, 150)])
     )
     X = text[y] + rng.normal(size=(len(y), 24))
-    clf = HeGraphClassifier(text_features=text, random_state=0).fit(X, y)
+    clf = HeGraphClassifier(text_features=text).fit(X, y)
     proba = clf.predict_proba(text)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
     assert (proba.argmax(axis=1) == np.arange(300)).mean() > 0.9

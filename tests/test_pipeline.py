@@ -42,7 +42,7 @@ def fitted(files: tuple[np.ndarray, np.ndarray]) -> Pipeline:
     paths, labels = files
     support = np.arange(len(paths)) % 16 < 8
     pipe = Pipeline([("clip", CLIPFeatures(TINY)), ("clf", HeGraphClassifier(TINY))])
-    return pipe.set_params(clf__random_state=0).fit(paths[support], labels[support])
+    return pipe.fit(paths[support], labels[support])
 
 
 def test_fit_on_paths_with_string_labels(
@@ -80,7 +80,7 @@ def test_grid_search_over_graph_parameters(
     paths, labels = files
     few = np.arange(len(paths)) % 16 < 4
     search = GridSearchCV(
-        make_hegraph_pipeline(TINY, random_state=0, n_steps=3),
+        make_hegraph_pipeline(TINY),
         {"clf__visual_to_positive": [0.0, 0.24], "clf__positive_to_visual": [0.0, 1.0]},
         cv=StratifiedKFold(2),
         scoring=["neg_log_loss", "roc_auc_ovr"],
@@ -95,7 +95,7 @@ def test_grid_search_over_graph_parameters(
 
 def test_clone_cross_val_score_and_calibration(files: tuple[np.ndarray, np.ndarray]) -> None:
     paths, labels = files
-    pipe = clone(make_hegraph_pipeline(TINY, random_state=0, n_steps=3))
+    pipe = clone(make_hegraph_pipeline(TINY))
     scores = cross_val_score(pipe, paths, labels, cv=2, error_score="raise")
     assert scores.min() > 0.4
     calibrated = CalibratedClassifierCV(pipe, cv=2).fit(paths, labels)
@@ -124,7 +124,7 @@ def test_broken_images_in_a_pipeline(files: tuple[np.ndarray, np.ndarray], tmp_p
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     with_broken, with_label = [*paths, str(broken)], [*labels, "zero"]
-    pipe = make_hegraph_pipeline(TINY, on_error="nan", random_state=0, n_steps=2)
+    pipe = make_hegraph_pipeline(TINY, on_error="nan")
     with pytest.warns(UserWarning) as caught:
         pipe.fit(with_broken, with_label)
     assert sum("broken.png" in str(w.message) for w in caught) == 1
@@ -156,6 +156,6 @@ def test_shared_images_from_files(shared_data: Path, name: str) -> None:
     test = load_files(shared_data / "images" / name / "test", load_content=False)
     names = [label.replace("_", " ") for label in train.target_names]
     support = np.concatenate([np.flatnonzero(train.target == c)[:16] for c in range(len(names))])
-    pipe = make_hegraph_pipeline(TINY, class_names=names, random_state=0)
+    pipe = make_hegraph_pipeline(TINY, class_names=names)
     pipe.fit(train.filenames[support], train.target[support])
     assert pipe.score(test.filenames, test.target) > 0.5

@@ -103,7 +103,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def named(names: Any) -> HeGraphClassifier:
-    return HeGraphClassifier(TINY, class_names=names, n_steps=2, random_state=0, device="cpu")
+    return HeGraphClassifier(TINY, class_names=names, device="cpu")
 
 
 def test_names_with_spaces_and_any_letters(digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -1,53 +1,63 @@
-"""Adapt the nodes of the graph to a support set: the three steps of HeGraphClassifier.
+"""Adapt the nodes of the graph to a support set: the stages of HeGraphClassifier.
 
 :mod:`skhegraph.hegraph` tells how it works, with the equations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 
+from skhegraph.hegraph.class_graph import Paths, Received, received, similar_classes
 from skhegraph.hegraph.familiarity import evidence, familiarity_scale
 from skhegraph.hegraph.fusion import (
+    Fusion,
     calibration_rows,
     fit_fusion,
     shots_per_class,
     wrong_class_spread,
 )
 from skhegraph.hegraph.logits import text_logits
-from skhegraph.hegraph.parameters import NETWORK_PATHS, warn_if_ignored, warn_if_unrelated
-from skhegraph.hegraph.residuals import Residuals, fit_residuals
+from skhegraph.hegraph.parameters import warn_if_unrelated
+from skhegraph.hegraph.text_nodes import Trained, fit_text_nodes
 from skhegraph.hegraph.visual import Discriminant, VisualModel
-from skhegraph.parallel import for_rows
-from skhegraph.support import Floats, Support, effective_weights, in_span, unit_rows
+from skhegraph.parallel import for_rows, precision_of
+from skhegraph.support import Floats, Ints, Support, effective_weights, in_span
 
-NODE_TYPES = ("positive", "negative", "visual")
+
+class Strengths(NamedTuple):
+    """Parameters of :class:`skhegraph.HeGraphClassifier` that are scalars of the graph.
+
+    Those that are None are estimated.
+    """
+
+    positive_to_visual: float | None
+    visual_to_visual: float | None
+    paths: Paths
+    text_weight: float | None
+    visual_weight: float | None
+    shrinkage: float | None
+    penalty: float
 
 
 class Adapted(NamedTuple):
-    """What the three steps give, for the classes that have rows.
+    """What the stages give, for the classes that have rows.
 
     Attributes
     ----------
     basis : ndarray of shape (r, n_features)
-        Orthonormal rows; discriminant and residuals are in their coordinates.
+        Orthonormal rows; discriminant and trained nodes are in their coordinates.
     discriminant : Discriminant
         Adapted visual nodes and covariance.
     text_weight, visual_weight : float
         `a` and `b`.
-    positive, negative : ndarray of shape (n_classes, n_features)
-        Text nodes after the network.
-    loss_curve : list of float
-        Its losses.
+    paths : Paths
+        Path weights into the text nodes as they acted.
     penalty : float
-        Strength of the ridge on the residuals.
-    residuals : Residuals
-        Of the text branch.
+        Strength of the ridge on the trained text nodes.
+    trained : Trained
+        What training adds to the text branch.
     familiarity_scale : ndarray of shape (3,)
         See :mod:`skhegraph.hegraph.familiarity`.
     """
@@ -56,16 +66,14 @@ class Adapted(NamedTuple):
     discriminant: Discriminant
     text_weight: float
     visual_weight: float
-    positive: Floats
-    negative: Floats
-    loss_curve: list[float]
+    paths: Paths
     penalty: float
-    residuals: Residuals
+    trained: Trained
     familiarity_scale: Floats
 
 
-def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_source: str) -> Adapted:
-    """Adapt visual nodes, weights of the branches, text nodes and residuals to a support set.
+def adapt(support: Support, prior: Floats, strengths: Strengths, text_source: str) -> Adapted:
+    """Adapt visual nodes, weights of the branches and text nodes to a support set.
 
     Parameters
     ----------
@@ -73,178 +81,165 @@ def adapt(support: Support, prior: Floats, params: Mapping[str, Any], text_sourc
         Support set.
     prior : ndarray of shape (n_all_classes,)
         Probability of each class before an image is seen.
-    params : mapping
-        Parameters of :class:`skhegraph.HeGraphClassifier`.
+    strengths : Strengths
+        Parameters of the graph.
     text_source : str
-        Name of the text source, for a warning.
+        Name of the text source, for a warning; empty without text.
     """
-    has_text = text_source != ""
-    warn_if_ignored(params, has_text)
     if support.named is not None:
         prior = prior[~support.named.mask]
     # Few rows of a class stand for few, however much the class counts: effective numbers.
-    loss_weight = effective_weights(support.sample_weight * (prior / support.shots)[support.y])
-    rng = check_random_state(params["random_state"])
-
-    # All but the network works in the span of the rows and the text.
+    weight = effective_weights(support.sample_weight * (prior / support.shots)[support.y])
+    # All works in the span of the rows and the text.
     inside, basis = in_span(support)
-    X, P, tau = inside.X, inside.positive, support.logit_scale
+    rows = calibration_rows(support)
 
-    # Messages adapt the visual nodes; leave-one-out logits weigh the two branches.
-    model = VisualModel(
+    visual = VisualModel(
         inside,
-        P if has_text else None,
-        params["positive_to_visual"] if has_text else None,
-        params["visual_to_visual"] if has_text else None,
+        inside.positive if text_source else None,
+        strengths.positive_to_visual if text_source else None,
+        strengths.visual_to_visual if text_source else None,
         n_features=support.X.shape[1],
     )
-    rows = calibration_rows(support, rng)
-    zero_shot = text_logits(X[rows], P, tau) if has_text else None
-    if zero_shot is not None:
-        warn_if_unrelated(zero_shot / tau, support.y[rows], text_source, support.X.shape[1])
-    discriminant, a, b = fit_fusion(
-        model, zero_shot, loss_weight[rows], rows, params["text_weight"], params["visual_weight"]
+    zero_shot = None
+    if text_source:
+        zero_shot = text_logits(inside.X[rows], inside.positive, support.logit_scale)
+        cosines = zero_shot / support.logit_scale
+        warn_if_unrelated(cosines, support.y[rows], text_source, support.X.shape[1])
+    a, b, shrinkage = strengths.text_weight, strengths.visual_weight, strengths.shrinkage
+    fusion = fit_fusion(visual, zero_shot, weight[rows], rows, a, b, shrinkage)
+
+    paths = acting_paths(support, strengths.paths, bool(text_source))
+    messages = messages_into_text(inside, fusion.discriminant, paths)
+    seen, logits = training_logits(inside, fusion, rows)
+    penalty = strengths.penalty / wrong_class_spread(seen[rows], support.y[rows]) ** 2
+    root, centre = fusion.discriminant.prior_root(), inside.visual.mean(axis=0)
+    trained = fit_text_nodes(inside.X, support.y, weight, logits, penalty, root, centre, messages)
+    scale = fit_familiarity(inside, fusion, trained, rows, prior)
+    return Adapted(
+        basis, fusion.discriminant, fusion.text, fusion.visual, paths, penalty, trained, scale
     )
-    # Residuals learn on logits between in-sample (which few shots separate all too well) and
-    # leave-one-out ones (of a model with one row less): by the share 1/k of a row in its class.
-    visual = discriminant.leave_one_out(np.arange(len(support.y)), 1 / shots_per_class(support))
-    visual *= b
 
-    # The network adapts the text nodes, where it has paths.
-    in_sample = b * discriminant.linear()(X[rows]) + text_logits(X[rows], P, a * tau)
-    penalty = params["penalty"] / wrong_class_spread(in_sample, support.y[rows]) ** 2
-    nodes, negative, loss_curve = adapt_text(support, params, visual, loss_weight, a, penalty, rng)
 
-    # Residuals adapt each class to what both branches leave over.
-    fused, text = visual, nodes.astype(visual.dtype)
+def acting_paths(support: Support, paths: Paths, has_text: bool) -> Paths:
+    """Path weights into the text nodes for the shots at hand, `w sqrt(1 - 1/k)`.
 
-    def add_text(block: slice) -> None:
-        """Add the text logits of a block of rows."""
-        fused[block] += text_logits(support.X[block].astype(text.dtype), text, a * tau)
+    One matrix serves all classes, so it is learned from what the other rows of a class say of a
+    row: with one shot there are none, and the closed form has used the text already. Without text
+    the positive nodes are the class means, which is what the visual nodes say.
+    """
+    share = float(np.sqrt(max(1 - 1 / shots_per_class(support), 0)))
+    if not has_text:
+        paths = Paths(0.0, paths.visual_to_positive, 0.0)
+    return Paths(*(weight * share for weight in paths))
 
-    for_rows(add_text, *fused.shape)
-    centre = inside.visual.mean(axis=0)
-    D = fit_residuals(X, support.y, loss_weight, fused, penalty, discriminant.prior_root(), centre)
 
-    left_out = discriminant.leave_one_out(rows, shared=True)
-    logits = text_logits(support.X[rows], nodes, a * tau) + b * left_out
-    logits += X[rows] @ D.coef.T + D.intercept + np.log(prior)
+def messages_into_text(inside: Support, discriminant: Discriminant, paths: Paths) -> Received:
+    """What the text nodes receive, and what of it is due to each support row itself."""
+    edges = similar_classes(inside.positive)
+    nodes = discriminant.visual_nodes()
+    if any(paths):
+        shift = discriminant.held_out_shift(np.arange(len(inside.y)))
+    else:
+        shift = np.zeros((len(inside.y), 1))
+    return received(inside.positive, inside.negative, nodes, shift, edges, paths)
+
+
+def training_logits(inside: Support, fusion: Fusion, rows: Ints) -> tuple[Floats, Floats]:
+    """Fused logits of the support rows: by the nodes that have seen them, and to train on.
+
+    Training sees logits between these, which few shots separate all too well, and leave-one-out
+    ones, of a model with one row less: by the share 1/k of a row in its class.
+    """
+    n_rows, n_classes = len(inside.y), inside.n_classes
+    everything = np.arange(n_rows)
+    discriminant, share = fusion.discriminant, 1 / shots_per_class(inside)
+    complete = len(rows) == n_rows
+    held_out = fusion.held_out if complete else discriminant.leave_one_out(everything)
+    linear = discriminant.linear()
+    seen: Floats = np.empty((n_rows, n_classes), precision_of(n_rows * n_classes))
+    logits = np.empty_like(seen)
+    P, scale = inside.positive, fusion.text * inside.logit_scale
+
+    def fill(block: slice) -> None:
+        """Logits of a block of rows."""
+        text, visual = (
+            text_logits(inside.X[block], P, scale),
+            fusion.visual * linear(inside.X[block]),
+        )
+        seen[block] = text + visual
+        logits[block] = text + (1 - share) * visual + share * fusion.visual * held_out[block]
+
+    for_rows(fill, n_rows, n_classes)
+    return seen, logits
+
+
+def fit_familiarity(
+    inside: Support, fusion: Fusion, trained: Trained, rows: Ints, prior: Floats
+) -> Floats:
+    """Scale of :mod:`skhegraph.hegraph.familiarity`, from held-out logits of some rows."""
+    X, discriminant = inside.X[rows], fusion.discriminant
+    logits = text_logits(X, inside.positive, fusion.text * inside.logit_scale)
+    logits = logits + fusion.visual * fusion.held_out
+    logits += X @ trained.coef.T + trained.intercept + np.log(prior)
+    density = fusion.held_out.max(axis=1) + discriminant.shared_logits(rows)
     # A left-out row still has its share h in the centre (squared distances lose (1 - h)^2) and in
     # the scale of the covariance (1 - h).
-    h = support.sample_weight[rows] / support.sample_weight.sum()
-    density = left_out.max(axis=1) / (1 - h) ** 3
-    scale = familiarity_scale(density, evidence(logits))
-    return Adapted(basis, discriminant, a, b, nodes, negative, loss_curve, penalty, D, scale)
+    h = inside.sample_weight[rows] / inside.sample_weight.sum()
+    return familiarity_scale(density / (1 - h) ** 3, evidence(logits))
 
 
-def adapt_text(
-    support: Support,
-    params: Mapping[str, Any],
-    visual: Floats,
-    loss_weight: Floats,
-    text_weight: float,
-    penalty: float,
-    rng: np.random.RandomState,
-) -> tuple[Floats, Floats, list[float]]:
-    """Positive nodes (unit rows) and negative nodes after the network, and its losses."""
-    into_positive = [params[name] for name in NETWORK_PATHS[2:]]
-    if not (any(into_positive) and params["n_steps"] and text_weight):
-        return support.positive, support.negative, []
-    from skhegraph.clip.model import resolve_device
-    from skhegraph.hegraph.graph import build_graph
-    from skhegraph.hegraph.network import PathWeights
-    from skhegraph.hegraph.training import train_text_nodes
-
-    nodes = {
-        "positive": support.positive,
-        "negative": support.negative,
-        "visual": support.visual,
-    }
-    P, N, curve = train_text_nodes(
-        build_graph(nodes, params["top_k"]),
-        PathWeights(*(params[name] for name in NETWORK_PATHS)),
-        support,
-        text_weight=text_weight,
-        visual_logits=visual,
-        loss_weight=loss_weight,
-        # The ridge on the residuals, for matrices that move all classes at once.
-        penalty=penalty / (2 * shots_per_class(support)),
-        n_steps=params["n_steps"],
-        rng=rng,
-        device=resolve_device(params["device"]),
-    )
-    return unit_rows(P), N, curve
-
-
-def fitted_arrays(
-    support: Support, adapted: Adapted, prior: Floats, dtype: Any
-) -> tuple[dict[str, Any], NDArray[Any]]:
+class Branches(NamedTuple):
     """Nodes and linear classifiers of all classes, those without an image too.
 
-    The classifiers are in the precision `dtype`, that of the rows.
-
-    Returns
-    -------
-    dict
-        Fitted attributes of :class:`skhegraph.HeGraphClassifier`.
-    ndarray of shape (n_all_classes,)
+    Attributes
+    ----------
+    visual_nodes : ndarray of shape (n_all_classes, n_features)
+        Adapted visual nodes.
+    initial_visual : ndarray of shape (n_all_classes, n_features)
+        Class means, and adapted nodes where there is no image.
+    text_coef, visual_coef : ndarray of shape (n_all_classes, n_features)
+        Coefficients.
+    text_intercept, visual_intercept : ndarray of shape (n_all_classes,)
+        Offsets.
+    share : ndarray of shape (n_all_classes,)
         Share of the rows of a class in its adapted visual node, in the direction where it is least.
     """
+
+    visual_nodes: Floats
+    initial_visual: Floats
+    text_coef: Floats
+    text_intercept: Floats
+    visual_coef: Floats
+    visual_intercept: Floats
+    share: Floats
+
+
+def branches(support: Support, adapted: Adapted) -> Branches:
+    """Nodes and linear classifiers from what the stages gave."""
     discriminant, basis, b = adapted.discriminant, adapted.basis, adapted.visual_weight
-    scale, D, named = adapted.text_weight * support.logit_scale, adapted.residuals, support.named
+    scale, D, named = adapted.text_weight * support.logit_scale, adapted.trained, support.named
     linear = discriminant.linear()
-    arrays = {
-        "positive": support.positive,
-        "negative": support.negative,
-        "visual": support.visual,
-        "positive_nodes": adapted.positive,
-        "negative_nodes": adapted.negative,
-        "visual_nodes": discriminant.visual_nodes() @ basis,
-        "text_coef": scale * adapted.positive + D.coef @ basis,
-        "text_intercept": D.intercept,
-        "visual_coef": b * linear.coef @ basis,
-        "visual_intercept": b * linear.intercept,
-        "share": discriminant.least_share() * support.shots,
-    }
-    if named is not None:
-        guess = discriminant.named_nodes()
-        nodes, linear = discriminant.visual_nodes(guess) @ basis, discriminant.linear(guess)
-        of_named = {
-            "positive": named.positive,
-            "negative": named.negative,
-            "visual": nodes,
-            "positive_nodes": named.positive,
-            "negative_nodes": named.negative,
-            "visual_nodes": nodes,
-            "text_coef": scale * named.positive,
-            "visual_coef": b * linear.coef @ basis,
-            "visual_intercept": b * linear.intercept,
-        }
-        arrays = {
-            name: named.merge(array, of_named.get(name, 0.0)) for name, array in arrays.items()
-        }
-    graph = {kind: arrays.pop(kind).astype(np.float32) for kind in NODE_TYPES}
-    nodes_after = {kind: arrays.pop(f"{kind}_nodes").astype(np.float32) for kind in NODE_TYPES}
-    share, log_prior = arrays.pop("share"), np.log(prior)
-    # Both branches are linear, and so is their sum: one matrix product predicts.
-    arrays["coef"] = arrays["text_coef"] + arrays["visual_coef"]
-    arrays["intercept"] = arrays["text_intercept"] + arrays["visual_intercept"] + log_prior
-    messages = discriminant.model.messages
-    return {
-        "log_prior_": log_prior,
-        **{f"{name}_": array.astype(dtype) for name, array in arrays.items()},
-        **{f"{kind}_nodes_": array for kind, array in nodes_after.items()},
-        "graph_": graph,
-        "visual_whitener_": (discriminant.whitener() @ basis).astype(np.float32),
-        "visual_centre_": (discriminant.centre @ basis).astype(np.float32),
-        "outside_variance_": discriminant.outside_variance(),
-        "familiarity_scale_": adapted.familiarity_scale,
-        "positive_to_visual_": float(messages.positive_to_visual),
-        "visual_to_visual_": float(messages.visual_to_visual),
-        "shrinkage_": discriminant.shrinkage,
-        "text_weight_": adapted.text_weight,
-        "visual_weight_": adapted.visual_weight,
-        "penalty_": adapted.penalty,
-        "n_iter_": D.n_steps,
-        "loss_curve_": adapted.loss_curve,
-    }, share
+    of_rows = Branches(
+        discriminant.visual_nodes() @ basis,
+        support.visual,
+        scale * support.positive + D.coef @ basis,
+        D.intercept,
+        b * linear.coef @ basis,
+        b * linear.intercept,
+        discriminant.least_share() * support.shots,
+    )
+    if named is None:
+        return of_rows
+    guess = discriminant.named_nodes()
+    nodes, linear = discriminant.visual_nodes(guess) @ basis, discriminant.linear(guess)
+    of_named = Branches(
+        nodes,
+        nodes,
+        scale * named.positive,
+        np.zeros(len(nodes)),
+        b * linear.coef @ basis,
+        b * linear.intercept,
+        np.zeros(len(nodes)),
+    )
+    return Branches(*(named.merge(*pair) for pair in zip(of_rows, of_named, strict=True)))

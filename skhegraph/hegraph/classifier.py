@@ -19,13 +19,21 @@ from skhegraph.feature_classifier import (
     positive,
     softmax_rows,
 )
-from skhegraph.hegraph.adaptation import adapt, fitted_arrays
+from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches
+from skhegraph.hegraph.class_graph import Paths, acting_edges
 from skhegraph.hegraph.familiarity import evidence, familiarity, log_density
-from skhegraph.hegraph.parameters import check_top_k, check_unknown_label, class_prior
+from skhegraph.hegraph.parameters import (
+    NEGATIVE_TO_POSITIVE,
+    POSITIVE_TO_POSITIVE,
+    VISUAL_TO_POSITIVE,
+    check_unknown_label,
+    class_prior,
+    warn_if_ignored,
+)
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats
+from skhegraph.support import Floats, Support
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,17 +42,24 @@ if TYPE_CHECKING:
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
 SHOTS_KEPT = 64
+#: Parameters that are strengths of relations.
+STRENGTHS = (
+    "positive_to_visual",
+    "visual_to_visual",
+    "positive_to_positive",
+    "visual_to_positive",
+    "negative_to_positive",
+)
 
 
 class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     """Few-shot classifier on CLIP features that adapts text and images on a heterogeneous graph.
 
     One graph joins a positive-text, a negative-text and a visual node of each class. Messages
-    adapt the visual nodes to the text and to each other, in closed form and with strengths that
-    the support set tells; a residual per class adapts the text nodes to what the images leave
-    over; the prediction is the softmax of `a T + b G`, with the weights `a` and `b` of the text
-    logits `T` and the visual logits `G` estimated on leave-one-out logits. The learned messages of
-    the graph network (Eq. 1-4) can be switched on by their path weights.
+    adapt the visual nodes to the text and to each other, in closed form; messages from all three
+    kinds of nodes, through one trained matrix, and a residual per class adapt the text nodes; the
+    prediction is the softmax of `a T + b G`, with the weights `a` and `b` of the text logits `T`
+    and the visual logits `G` estimated on leave-one-out logits.
     :mod:`skhegraph.hegraph` tells how it works.
 
     It builds on HeGraphAdapter [1]_, of which no author code is public, and does not claim the
@@ -74,30 +89,33 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     logit_scale : float or None, default=None
         `tau`; None takes the CLIP's own, 100 where there is none.
     positive_to_visual : float or None, default=None
-        Strength `rho` of the message from the text of a class to its visual node; None estimates
-        it. Needs text.
+        Message `rho` from the text of a class to its visual node: how far the visual node moves
+        for a move of the text by 1. Cosines of images are smaller than those of texts, so it is
+        mostly between 0.2 and 1; 0 switches it off. None estimates it. Needs text.
     visual_to_visual : float or None, default=None
-        Strength of the messages between visual nodes whose texts are alike, in units of the
-        variance of a class mean about its prediction; None estimates it. Needs texts that differ.
-    positive_to_negative, visual_to_negative : float, default=0.0
-        Path weights `b_pn`, `b_vn` of the network into the negative nodes (Eq. 1-2). Negative
-        nodes act through `negative_to_positive` alone. The described method has 0.5.
-    positive_to_positive, visual_to_positive, negative_to_positive : float, default=0.0
-        Path weights `a_pp`, `a_vp`, `a_np` of the network into the positive nodes (Eq. 3-4). The
-        described method has 0.06, 0.24 and 0.2. With all three 0 no network is trained.
-    top_k : int or None, default=None
-        Keep the `top_k` strongest edges into each node of the network (sparse products); None
-        keeps all.
+        Messages between visual nodes whose texts are alike, in units of the variance of a class
+        mean about its prediction: at 1 half of that variance is shared between alike classes; 0
+        switches it off. None estimates it. Needs texts that differ.
+    positive_to_positive : float, default=0.5
+        Path weight of the messages among text nodes whose texts are alike (Eq. 3). Of this and the
+        next two: at 1 a message may change a text node as much as its own residual may; 0 switches
+        the relation off. From two shots on. Needs text.
+    visual_to_positive : float, default=1.0
+        Path weight of the messages from visual to text nodes (Eq. 3).
+    negative_to_positive : float, default=0.25
+        Path weight of the messages from negative to positive text nodes (Eq. 4); the negative nodes
+        have heard from both others (Eq. 1-2). Needs text.
     text_weight : float or None, default=None
         `a`; None estimates it. Needs text.
     visual_weight : float or None, default=None
         `b`; None estimates it.
+    shrinkage : float or None, default=None
+        Covariance shrinkage of the visual branch towards a sphere, in pseudo-rows per feature.
+        None chooses it by the held-out loss; 1 where no class has three rows.
     penalty : float, default=3.0
-        Strength of the ridge on the residuals (and of the pull to zero-shot on the network), in
-        units of one over the variance of the logits: a residual is expected to change them by
-        1 / sqrt(penalty) of their spread.
-    n_steps : int, default=20
-        Training steps of the network.
+        Strength of the ridge on the trained matrix and the residuals, in units of one over the
+        variance of the logits: a residual is expected to change them by 1 / sqrt(penalty) of
+        their spread.
     class_weight : {"balanced"}, dict or None, default="balanced"
         How much the classes count in the log-loss, and how likely they are before an image is
         seen. ``"balanced"``: equally, however many rows each has, since a support set is drawn by
@@ -110,11 +128,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Rows whose :meth:`score_samples` is lower get `unknown_label`: in standard deviations of
         left-out support rows from their mean, so that -2 turns away few images of the classes.
         None turns none away. Probabilities stay over `classes_`.
-    random_state : int, RandomState instance or None, default=None
-        Draws the rows that calibrate `a` and `b`, and the rows of a step of the network, where a
-        large support set has more than enough of them.
     device : str, default="auto"
-        Where the text tower and the network run; all else runs on NumPy.
+        Where the text tower runs; all else runs on NumPy.
 
     Attributes
     ----------
@@ -129,11 +144,9 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     intercept_ : ndarray of shape (n_classes,)
         Its offsets.
     text_coef_, text_intercept_, visual_coef_, visual_intercept_ : ndarray
-        The branches: `a tau P'` with the residuals, and `b` times the discriminant.
+        The branches: `a tau P` with what was trained, and `b` times the discriminant.
     log_prior_ : ndarray of shape (n_classes,)
         Log-probability of each class before an image is seen, from `class_weight`.
-    positive_nodes_, negative_nodes_ : ndarray of shape (n_classes, n_features), float32
-        Text nodes `P'` (unit rows) and `N'` after the network.
     visual_nodes_ : ndarray of shape (n_classes, n_features), float32
         Adapted visual nodes `V'`.
     familiarity_scale_ : ndarray of shape (3,)
@@ -160,18 +173,17 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         Whether these are all rows given, and how many were given so far.
     graph_ : dict
         Initial nodes ``"positive"``, ``"negative"``, ``"visual"``; see :meth:`to_hetero_data`.
-    top_k_, text_weight_, visual_weight_, positive_to_visual_, visual_to_visual_ : float
-        Parameters in use.
-    shrinkage_ : float
-        Covariance shrinkage of the discriminant, in pseudo-rows per feature.
+    positive_to_visual_, visual_to_visual_ : float
+        Strengths of the messages into the visual nodes in use.
+    positive_to_positive_, visual_to_positive_, negative_to_positive_ : float
+        Path weights into the text nodes as they acted: `w sqrt(1 - 1/k)` with `k` shots, and 0
+        for those that need text and have none.
+    text_weight_, visual_weight_, shrinkage_, logit_scale_ : float
+        `a`, `b`, shrinkage and `tau` in use.
     penalty_ : float
-        Strength of the ridge on the residuals in use.
-    logit_scale_ : float
-        `tau` in use.
+        Strength of the ridge in use.
     n_iter_ : int
-        Steps of L-BFGS on the residuals.
-    loss_curve_ : list of float
-        Loss of the network before each step.
+        Steps of L-BFGS on the text nodes.
 
     See Also
     --------
@@ -207,20 +219,16 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         **PromptedClassifier._parameter_constraints,
         "positive_to_visual": [non_negative(), None],
         "visual_to_visual": [non_negative(), None],
-        "positive_to_negative": [non_negative()],
-        "visual_to_negative": [non_negative()],
         "positive_to_positive": [non_negative()],
         "visual_to_positive": [non_negative()],
         "negative_to_positive": [non_negative()],
-        "top_k": [Interval(Integral, 1, None, closed="left"), None],
         "text_weight": [non_negative(), None],
         "visual_weight": [non_negative(), None],
+        "shrinkage": [positive(), None],
         "penalty": [positive()],
-        "n_steps": [Interval(Integral, 0, None, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "unknown_label": [str, Integral, None],
         "unknown_threshold": [Interval(Real, None, None, closed="neither"), None],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -235,20 +243,16 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         logit_scale: float | None = None,
         positive_to_visual: float | None = None,
         visual_to_visual: float | None = None,
-        positive_to_negative: float = 0.0,
-        visual_to_negative: float = 0.0,
-        positive_to_positive: float = 0.0,
-        visual_to_positive: float = 0.0,
-        negative_to_positive: float = 0.0,
-        top_k: int | None = None,
+        positive_to_positive: float = POSITIVE_TO_POSITIVE,
+        visual_to_positive: float = VISUAL_TO_POSITIVE,
+        negative_to_positive: float = NEGATIVE_TO_POSITIVE,
         text_weight: float | None = None,
         visual_weight: float | None = None,
+        shrinkage: float | None = None,
         penalty: float = 3.0,
-        n_steps: int = 20,
         class_weight: str | dict[Any, float] | None = "balanced",
         unknown_label: str | int | None = None,
         unknown_threshold: float | None = None,
-        random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
     ) -> None:
         super().__init__(
@@ -263,20 +267,16 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         )
         self.positive_to_visual = positive_to_visual
         self.visual_to_visual = visual_to_visual
-        self.positive_to_negative = positive_to_negative
-        self.visual_to_negative = visual_to_negative
         self.positive_to_positive = positive_to_positive
         self.visual_to_positive = visual_to_positive
         self.negative_to_positive = negative_to_positive
-        self.top_k = top_k
         self.text_weight = text_weight
         self.visual_weight = visual_weight
         self.penalty = penalty
-        self.n_steps = n_steps
+        self.shrinkage = shrinkage
         self.class_weight = class_weight
         self.unknown_label = unknown_label
         self.unknown_threshold = unknown_threshold
-        self.random_state = random_state
 
     def fit(
         self,
@@ -317,8 +317,10 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             If the weights of the text tower cannot be had.
         """
         self._validate_params()
-        self._fit(self._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
-        self.n_samples_seen_ = _num_samples(X)
+        fitted = copy.copy(self)  # if it fails, the estimator is as it was
+        fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
+        fitted.n_samples_seen_ = _num_samples(X)
+        self.__dict__.update(vars(fitted))
         return self
 
     def partial_fit(
@@ -361,7 +363,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
                 f"fit kept {SHOTS_KEPT} rows of each class and was given more: for more images "
                 "later, call partial_fit from the start, which keeps all, or fit on all at once."
             )
-        rows = self._validate_rows(X, y, sample_weight, reset=not fitted)
+        updated = copy.copy(self)  # if it fails, the estimator is as it was
+        rows = updated._validate_rows(X, y, sample_weight, reset=not fitted)
         n_seen = _num_samples(X)
         if fitted:
             labels = self.classes_[self.support_labels_]
@@ -374,7 +377,6 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
             if len(named) or classes is not None:
                 asked = [] if classes is None else [np.asarray(classes)]
                 classes = np.concatenate([named, rows.y, *asked])
-        updated = copy.copy(self)  # if it fails, the fitted estimator is as it was
         updated._fit(rows, classes, None)
         updated.n_samples_seen_ = n_seen
         self.__dict__.update(vars(updated))
@@ -383,20 +385,73 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
     def _fit(self, rows: LabelledRows, classes: ArrayLike | None, shots_kept: int | None) -> None:
         """Fit on validated rows, and keep them."""
         support = self._support(rows, classes, distinct=True)
-        check_top_k(self.top_k, support.n_classes)
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
+        source = self._text_source()
+        warn_if_ignored(self.get_params(deep=False), bool(source))
         with one_blas_thread():
-            adapted = adapt(support, prior, self.get_params(deep=False), self._text_source())
-            arrays, class_share = fitted_arrays(support, adapted, prior, rows.X.dtype)
-        if not np.isfinite(arrays["coef_"]).all():
+            adapted = adapt(support, prior, self._strengths(), source)
+            class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
+        self._keep_strengths(adapted)
+        kept = rows.kept(self.classes_, class_share, shots_kept)
+        self.support_features_, self.support_labels_ = kept.features, kept.labels
+        self.support_weight_, self.support_index_ = kept.weight, kept.number
+        self.support_share_, self.support_whole_ = kept.share, kept.whole
+
+    def _strengths(self) -> Strengths:
+        """Parameters of the graph."""
+        return Strengths(
+            self.positive_to_visual,
+            self.visual_to_visual,
+            Paths(self.positive_to_positive, self.visual_to_positive, self.negative_to_positive),
+            self.text_weight,
+            self.visual_weight,
+            self.shrinkage,
+            self.penalty,
+        )
+
+    def _keep_branches(
+        self, support: Support, adapted: Adapted, prior: Floats, dtype: Any
+    ) -> NDArray[Any]:
+        """Set nodes and coefficients, those in the precision of the rows; return class shares."""
+        fitted, discriminant = branches(support, adapted), adapted.discriminant
+        self.log_prior_ = np.log(prior)
+        self.text_coef_ = fitted.text_coef.astype(dtype)
+        self.text_intercept_ = fitted.text_intercept.astype(dtype)
+        self.visual_coef_ = fitted.visual_coef.astype(dtype)
+        self.visual_intercept_ = fitted.visual_intercept.astype(dtype)
+        # Both branches are linear, and so is their sum: one matrix product predicts.
+        self.coef_ = (fitted.text_coef + fitted.visual_coef).astype(dtype)
+        intercept = fitted.text_intercept + fitted.visual_intercept + self.log_prior_
+        self.intercept_ = intercept.astype(dtype)
+        if not np.isfinite(self.coef_).all():
             raise ValueError(
                 "The fitted coefficients are not finite: lower logit_scale, text_weight or "
                 "visual_weight."
             )
-        self.__dict__.update(arrays)
-        self.top_k_ = self.top_k
-        self.__dict__.update(rows.kept_arrays(self.classes_, class_share, shots_kept))
+        P, N, named = support.positive, support.negative, support.named
+        if named is not None:
+            P, N = named.merge(P, named.positive), named.merge(N, named.negative)
+        nodes = {"positive": P, "negative": N, "visual": fitted.initial_visual}
+        self.graph_ = {kind: array.astype(np.float32) for kind, array in nodes.items()}
+        self.visual_nodes_ = fitted.visual_nodes.astype(np.float32)
+        self.visual_whitener_ = (discriminant.whitener() @ adapted.basis).astype(np.float32)
+        self.visual_centre_ = (discriminant.centre @ adapted.basis).astype(np.float32)
+        self.outside_variance_ = discriminant.outside_variance()
+        self.familiarity_scale_ = adapted.familiarity_scale
+        return fitted.share
+
+    def _keep_strengths(self, adapted: Adapted) -> None:
+        """Set the scalars in use."""
+        messages, paths = adapted.discriminant.model.messages, adapted.paths
+        self.positive_to_visual_ = float(messages.positive_to_visual)
+        self.visual_to_visual_ = float(messages.visual_to_visual)
+        self.positive_to_positive_ = paths.positive_to_positive
+        self.visual_to_positive_ = paths.visual_to_positive
+        self.negative_to_positive_ = paths.negative_to_positive
+        self.text_weight_, self.visual_weight_ = adapted.text_weight, adapted.visual_weight
+        self.shrinkage_, self.penalty_ = adapted.discriminant.shrinkage, adapted.penalty
+        self.n_iter_ = adapted.trained.n_steps
 
     def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
         self.prompts_ = [list(group) for group in prompts]
@@ -459,7 +514,8 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         """
         from skhegraph.hegraph.evidence import explain
 
-        return explain(self, X, n_classes=n_classes, n_support=n_support)
+        Z = np.asarray(self._in_chunks(X, lambda rows: rows), dtype=np.float64)
+        return explain(self, Z, n_classes=n_classes, n_support=n_support)
 
     def branch_proba(self, X: ArrayLike) -> Bunch:
         """Probabilities of the text-based, the visual-based and the fused classifier.
@@ -487,14 +543,20 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         return Bunch(text=proba[:, 0], visual=proba[:, 1], fused=proba[:, 2])
 
     def to_hetero_data(self) -> HeteroData:
-        """Build the fitted graph as torch_geometric data (imports torch).
+        """The edges that acted in this fit, as torch_geometric data (imports torch).
 
         Returns
         -------
         torch_geometric.data.HeteroData
-            Nodes `x` and, for each relation, `edge_index` and `edge_weight`.
+            Initial nodes `x` and, for each relation that acted, `edge_index` and `edge_weight`: the
+            edges that the messages were gathered along times the strength with which they acted
+            (:mod:`skhegraph.hegraph.class_graph`). Edges from class to class join those with
+            images.
         """
         check_is_fitted(self)
-        from skhegraph.hegraph.graph import build_graph, with_edge_lists
+        from skhegraph.hegraph.graph import edge_lists
 
-        return with_edge_lists(build_graph(self.graph_, self.top_k_))
+        strengths = {name: getattr(self, f"{name}_") for name in STRENGTHS}
+        with_images = np.unique(self.support_labels_)
+        edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
+        return edge_lists(self.graph_, edges, with_images)

@@ -20,10 +20,10 @@ text of the class and other classes contribute as well.
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.utils import check_scalar, gen_batches
 from sklearn.utils._optional_dependencies import check_pandas_support
@@ -33,12 +33,33 @@ from skhegraph.support import Floats, Ints, unit_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skhegraph.hegraph.classifier import HeGraphClassifier
-
 #: The parts of a logit, in the order of their columns.
 PARTS = ("text", "visual", "residual", "prior")
 #: Queries explained at a time: bounds the memory.
 QUERIES_PER_CHUNK = 256
+
+
+class FittedArrays(Protocol):
+    """Arrays of a fitted :class:`skhegraph.HeGraphClassifier` that an answer rests on."""
+
+    classes_: NDArray[Any]
+    graph_: dict[str, Floats]
+    text_coef_: Floats
+    text_intercept_: Floats
+    visual_coef_: Floats
+    visual_intercept_: Floats
+    log_prior_: Floats
+    logit_scale_: float
+    text_weight_: float
+    visual_weight_: float
+    visual_whitener_: Floats
+    visual_centre_: Floats
+    support_features_: Floats
+    support_labels_: Ints
+    support_share_: Floats
+    support_index_: Ints
+    prompts_: list[list[str]]
+    prompt_features_: Floats
 
 
 class Weighty(NamedTuple):
@@ -56,17 +77,15 @@ class Weighty(NamedTuple):
     parts: tuple[float, ...]
 
 
-def explain(
-    clf: HeGraphClassifier, X: ArrayLike, n_classes: int = 3, n_support: int = 3
-) -> pd.DataFrame:
-    """Tell what the predictions for `X` rest on.
+def explain(clf: FittedArrays, Z: Floats, n_classes: int = 3, n_support: int = 3) -> pd.DataFrame:
+    """Tell what the predictions for unit rows rest on.
 
     Parameters
     ----------
-    clf : HeGraphClassifier
+    clf : FittedArrays
         Fitted classifier.
-    X : array-like of shape (n_samples, n_features)
-        Features of the queries.
+    Z : ndarray of shape (n_samples, n_features), float64
+        Unit rows.
     n_classes : int, default=3
         Most probable classes to explain for each query; all of them where there are fewer.
     n_support : int, default=3
@@ -75,9 +94,9 @@ def explain(
     Returns
     -------
     pandas.DataFrame
-        One row per query and class, queries in the order of `X`, classes by probability:
+        One row per query and class, in the order of `Z`, classes by probability:
 
-        - ``query``: row number in `X`; ``rank``: 1 for the most probable class; ``class``: its
+        - ``query``: row number in `Z`; ``rank``: 1 for the most probable class; ``class``: its
           label; ``probability``.
         - ``text``, ``visual``, ``residual``, ``prior``: the four parts of the evidence, each the
           part of the logit less its mean over all classes. Negative ones speak against the class.
@@ -103,10 +122,9 @@ def explain(
     --------
     >>> from sklearn.datasets import load_iris
     >>> from skhegraph import HeGraphClassifier
-    >>> from skhegraph.hegraph.evidence import explain
     >>> X, y = load_iris(return_X_y=True)
     >>> clf = HeGraphClassifier(text_features="prototypes").fit(X[::5], y[::5])
-    >>> explain(clf, X[:1], n_classes=2, n_support=1)[["query", "rank", "class"]]
+    >>> clf.explain(X[:1], n_classes=2, n_support=1)[["query", "rank", "class"]]
        query  rank  class
     0      0     1      0
     1      0     2      1
@@ -114,7 +132,6 @@ def explain(
     pandas = check_pandas_support("explain")
     check_scalar(n_classes, "n_classes", Integral, min_val=1)
     check_scalar(n_support, "n_support", Integral, min_val=0)
-    Z = np.asarray(clf._in_chunks(X, lambda rows: rows), dtype=np.float64)
     _refuse_nan(Z)
     n_classes = min(n_classes, len(clf.classes_))
     chunks = [
@@ -131,26 +148,24 @@ def explain(
     return pandas.DataFrame(columns)
 
 
-def logit_parts(clf: HeGraphClassifier, Z: Floats) -> Floats:
+def logit_parts(clf: FittedArrays, Z: Floats) -> Floats:
     """Text, visual, residual and prior part of the logits, shape (4, n_queries, n_classes).
 
     Parameters
     ----------
-    clf : HeGraphClassifier
+    clf : FittedArrays
         Fitted classifier.
     Z : ndarray of shape (n_queries, n_features)
         Unit rows.
     """
     scale = clf.text_weight_ * clf.logit_scale_
-    text = scale * (Z @ clf.positive_nodes_.T.astype(np.float64))
+    text = scale * (Z @ clf.graph_["positive"].T.astype(np.float64))
     visual = Z @ clf.visual_coef_.T + clf.visual_intercept_
     residual = Z @ clf.text_coef_.T + clf.text_intercept_ - text
     return np.stack([text, visual, residual, np.broadcast_to(clf.log_prior_, text.shape)])
 
 
-def _explain_rows(
-    clf: HeGraphClassifier, Z: Floats, n_classes: int, n_support: int
-) -> dict[str, Any]:
+def _explain_rows(clf: FittedArrays, Z: Floats, n_classes: int, n_support: int) -> dict[str, Any]:
     """Columns of the frame for unit-row queries."""
     parts = logit_parts(clf, Z)
     logits = parts.sum(axis=0)
@@ -173,14 +188,12 @@ def _explain_rows(
     }
 
 
-def weightiest_rows(
-    clf: HeGraphClassifier, Z: Floats, classes: Ints, n_support: int
-) -> list[Weighty]:
+def weightiest_rows(clf: FittedArrays, Z: Floats, classes: Ints, n_support: int) -> list[Weighty]:
     """Support rows that speak most for each query and class, in the order of `classes.ravel()`.
 
     Parameters
     ----------
-    clf : HeGraphClassifier
+    clf : FittedArrays
         Fitted classifier.
     Z : ndarray of shape (n_queries, n_features)
         Unit rows.
@@ -207,10 +220,10 @@ def weightiest_rows(
     return found
 
 
-def prompt_columns(clf: HeGraphClassifier, Z: Floats, classes: Ints) -> dict[str, Any]:
+def prompt_columns(clf: FittedArrays, Z: Floats, classes: Ints) -> dict[str, Any]:
     """Prompts of each query's classes by their parts `a tau z . t_p / (n |mean of t|)`.
 
-    They add up to the text logit, where no network has moved the text nodes.
+    They add up to the text part of the logit.
     """
     nothing: list[tuple[Any, ...]] = [()] * classes.size
     if not clf.prompts_:

@@ -9,7 +9,7 @@ discriminant behind `G`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -49,15 +49,31 @@ class FusionWeights(NamedTuple):
 
 
 class Fusion(NamedTuple):
-    """The discriminant of the chosen shrinkage, and the fusion weights."""
+    """What the branches are worth.
+
+    Attributes
+    ----------
+    discriminant : Discriminant
+        That of the chosen shrinkage.
+    text, visual : float
+        `a` and `b`.
+    held_out : ndarray of shape (n_rows, n_classes)
+        Leave-one-out logits of the discriminant for the calibration rows.
+    """
 
     discriminant: Discriminant
     text: float
     visual: float
+    held_out: Floats
 
 
-#: Penalised loss of a shrinkage, its discriminant and the weights that go with it.
-Candidate: TypeAlias = tuple[float, Discriminant, FusionWeights]
+class Candidate(NamedTuple):
+    """Penalised loss of a shrinkage, its discriminant with held-out logits, and the weights."""
+
+    loss: float
+    discriminant: Discriminant
+    held_out: Floats
+    weights: FusionWeights
 
 
 def wrong_class_spread(logits: Floats, y: Ints) -> float:
@@ -141,6 +157,7 @@ def fit_fusion(
     rows: Ints,
     text_weight: float | None = None,
     visual_weight: float | None = None,
+    shrinkage: float | None = None,
 ) -> Fusion:
     """Choose shrinkage and fusion weights by the log-loss of leave-one-out logits.
 
@@ -157,8 +174,8 @@ def fit_fusion(
         Weight of each of them in the log-loss.
     rows : ndarray of shape (n_rows,), intp
         Their numbers in the support set, :func:`calibration_rows`.
-    text_weight, visual_weight : float or None, default=None
-        Given `a` and `b`; None estimates them.
+    text_weight, visual_weight, shrinkage : float or None, default=None
+        Given `a`, `b` and shrinkage; None estimates them.
     """
     support = model.support
     y = support.y[rows]
@@ -195,20 +212,23 @@ def fit_fusion(
             visual_width=0.0 if keep_visual else FUSION_WIDTH,
         )
         loss = certain * fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
-        return loss, discriminant, fitted
+        return Candidate(loss, discriminant, G, fitted)
 
     def at_each(shrinkages: list[float]) -> list[Candidate]:
         """The same for several; at once where each takes long."""
         large = precision_of(T.size) is np.float32
         return list(in_turn(at, shrinkages) if large else map(at, shrinkages))
 
-    _, discriminant, fitted = descend(at_each, SHRINKAGES) if certain > 1e-9 else at(1.0)
-    a = fitted.text if text_weight is None else float(text_weight)
-    b = fitted.visual if visual_weight is None else float(visual_weight)
-    return Fusion(discriminant, a if text is not None else 0.0, b)
+    if shrinkage is not None:
+        best = at(float(shrinkage))
+    else:
+        best = least_loss(at_each, SHRINKAGES) if certain > 1e-9 else at(1.0)
+    a = best.weights.text if text_weight is None else float(text_weight)
+    b = best.weights.visual if visual_weight is None else float(visual_weight)
+    return Fusion(best.discriminant, a if text is not None else 0.0, b, best.held_out)
 
 
-def descend(
+def least_loss(
     at_each: Callable[[list[float]], list[Candidate]], candidates: tuple[float, ...]
 ) -> Candidate:
     """Go from the middle candidate to the neighbour of less loss until there is none."""
@@ -218,18 +238,21 @@ def descend(
         near = range(max(here - 1, 0), min(here + 2, len(candidates)))
         new = [i for i in near if i not in tried]
         tried.update(zip(new, at_each([candidates[i] for i in new]), strict=True))
-        best = min(near, key=lambda i: tried[i][0])
+        best = min(near, key=lambda i: tried[i].loss)
         if best == here:
             return tried[best]
         here = best
 
 
-def calibration_rows(support: Support, rng: np.random.RandomState) -> Ints:
-    """Rows on which the scalars are estimated: all, or a draw that is balanced over classes."""
+def calibration_rows(support: Support) -> Ints:
+    """Rows on which the scalars are estimated: all, or some of each class.
+
+    Which ones depends on nothing but the rows, so that a fit is no lottery.
+    """
     n_rows = max(ROWS_FOR_FUSION, LOGITS_FOR_FUSION // support.n_classes)
     if n_rows >= len(support.y):
         return np.arange(len(support.y))
-    return np.sort(balanced_order(support.y, rng)[:n_rows])
+    return np.sort(balanced_order(support.y, np.random.RandomState(0))[:n_rows])
 
 
 def shots_per_class(support: Support) -> float:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 with (
@@ -19,9 +21,8 @@ with (
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
     from torch_geometric.data import HeteroData
-    from torch_geometric.utils import dense_to_sparse, to_edge_index
 
-from skhegraph.support import Floats, unit_rows
+from skhegraph.support import Floats, Ints, unit_rows
 
 #: Targets whose edges are scored at a time with `top_k`: bounds the memory.
 TARGETS_PER_CHUNK = 1024
@@ -114,21 +115,35 @@ def build_graph(nodes: dict[str, Floats], top_k: int | None = None) -> HeteroDat
     return graph
 
 
-def with_edge_lists(graph: HeteroData) -> HeteroData:
-    """Return the graph in PyG's usual form, `edge_index` and `edge_weight` in place of `adj`.
+def edge_lists(
+    nodes: dict[str, Floats], edges: dict[tuple[str, str], csr_array], classes: Ints
+) -> HeteroData:
+    """Build a graph in PyG's usual form, with `edge_index` and `edge_weight`.
 
-    `edge_index` runs from source (row 0) to target (row 1); weights of zero are no edges.
+    Parameters
+    ----------
+    nodes : dict of ndarray of shape (n_classes, n_features)
+        Node features of each kind.
+    edges : dict of csr_array of shape (n, n)
+        Edges of each relation (source, target), rows targets, between `n` of the classes.
+    classes : ndarray of shape (n,)
+        Which classes these are.
+
+    Returns
+    -------
+    torch_geometric.data.HeteroData
+        `edge_index` runs from source (row 0) to target (row 1).
     """
-    listed: Any = HeteroData()
-    for name in graph.node_types:
-        listed[name].x = graph[name].x.clone()
-    for edge_type in graph.edge_types:
-        adj = graph[edge_type].adj
-        index, weight = to_edge_index(adj) if adj.is_sparse else dense_to_sparse(adj)
-        kept = weight != 0
-        listed[edge_type].edge_index = index[:, kept].flip(0)  # adj has targets as rows
-        listed[edge_type].edge_weight = weight[kept]
-    return listed
+    graph: Any = HeteroData()
+    for name, x in nodes.items():
+        graph[name].x = torch.tensor(x, dtype=torch.float32)  # a copy
+    for (source, target), weights in edges.items():
+        listed = weights.tocoo()
+        index = np.stack([classes[listed.col], classes[listed.row]])
+        relation = graph[source, "to", target]
+        relation.edge_index = torch.tensor(index, dtype=torch.long)
+        relation.edge_weight = torch.tensor(listed.data, dtype=torch.float32)
+    return graph
 
 
 def normalise(R: Tensor) -> tuple[Tensor, Tensor]:

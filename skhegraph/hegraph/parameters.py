@@ -14,14 +14,10 @@ from sklearn.utils import compute_class_weight
 from skhegraph.prompted_classifier import ENCODED, are_encoded
 from skhegraph.support import Floats, Ints, Support
 
-#: Path weights of the network, which adapts the positive text nodes.
-NETWORK_PATHS = (
-    "positive_to_negative",
-    "visual_to_negative",
-    "positive_to_positive",
-    "visual_to_positive",
-    "negative_to_positive",
-)
+#: Default path weights into the text nodes, in units of what a node's own residual may do. Any
+#: between half and twice these change no mean accuracy by 0.15 points; negative nodes made from the
+#: positive ones repeat what these say, hence the small weight.
+POSITIVE_TO_POSITIVE, VISUAL_TO_POSITIVE, NEGATIVE_TO_POSITIVE = 0.5, 1.0, 0.25
 #: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
 #: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
 UNRELATED = 3.0
@@ -89,28 +85,28 @@ def check_unknown_label(
 
 def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
     """Warn of parameters that were set and cannot act."""
-    paths = [name for name in NETWORK_PATHS if params[name]]
-    into_negative = [name for name in paths if name.endswith("to_negative")]
-    into_positive = [name for name in paths if name.endswith("to_positive")]
-    graph = ["positive_to_visual", "visual_to_visual", "text_weight", "logit_scale"]
-    given = {name for name in [*graph, "top_k", "negative_templates"] if params[name] is not None}
-    cases = [
-        (not has_text, [*graph, *paths, "top_k"], "text_features='prototypes' has no text"),
-        (not into_positive, ["top_k"], "no path weight into the positive nodes is above 0"),
-        (
-            not params["negative_to_positive"],
-            [*into_negative, "negative_templates"],
-            "negative_to_positive=0 leaves the negative nodes without effect",
-        ),
-        (params["n_steps"] == 0, into_positive, "n_steps=0 trains no network"),
-        (params["text_weight"] == 0, [*into_positive, "logit_scale"], "text_weight=0"),
-    ]
-    for applies, names, why in cases:
-        ignored = [name for name in names if name in given or name in paths]
-        if applies and ignored:
-            message = f"{', '.join(ignored)}: ignored, since {why}."
-            warnings.warn(message, UserWarning, stacklevel=5)
-            return
+    defaults = {
+        "positive_to_visual": None,
+        "visual_to_visual": None,
+        "positive_to_positive": POSITIVE_TO_POSITIVE,
+        "negative_to_positive": NEGATIVE_TO_POSITIVE,
+        "text_weight": None,
+        "logit_scale": None,
+        "negative_templates": None,
+    }
+    given = [name for name, value in defaults.items() if params[name] not in (value, 0)]
+    if not has_text:
+        ignored, why = given, "text_features='prototypes' has no text"
+    elif not params["negative_to_positive"]:
+        ignored, why = ["negative_templates"], "negative_to_positive=0 leaves negatives out"
+    elif params["text_weight"] == 0:
+        ignored, why = ["logit_scale"], "text_weight=0"
+    else:
+        return
+    ignored = [name for name in ignored if name in given]
+    if ignored:
+        message = f"{', '.join(ignored)}: ignored, since {why}."
+        warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) -> None:

@@ -30,6 +30,9 @@ from skhegraph.support import Floats, Ints, Support
 
 #: Shots that differ by less than this share are equal, but for rounding.
 EQUAL_SHOTS = 1e-9
+#: Least share of a node, or of the scatter along a row, that is not the row's own: below it there
+#: is nothing left to divide by but rounding.
+LEAST_LEFT = 1e-6
 
 
 class Linear(NamedTuple):
@@ -235,90 +238,98 @@ class Discriminant:
             return np.inf
         return max(self.shrinkage * self.model.messages.noise / self.df, LEAST_VARIANCE)
 
-    def leave_one_out(self, rows: Ints, share: float = 1.0, *, shared: bool = False) -> Floats:
+    def shared_logits(self, rows: Ints) -> Floats:
+        """What the logits of all classes share, `-(x - m0)' (s S)^-1 (x - m0) / 2`, of rows."""
+        Z = self.model.rows[rows] * self.scale
+        return -0.5 / self.noise * np.square(Z).sum(axis=1)
+
+    def away_from_held_out_node(self, rows: Ints) -> Floats:
+        """`z_i - V'_c` of support rows, with the node of their class made without them.
+
+        The mean of the others is `k / (k - w)` times as far away as that of all, and so the
+        posterior node is `1 / (1 - h)` times as far, with the share `h` of the row in it, in each
+        direction of `turn` and in the rest.
+        """
+        y, weight = self.model.support.y[rows], self.model.support.sample_weight[rows][:, None]
+        away = self.model.rows[rows] * self.scale - self.nodes[y]
+        part = 1 / np.maximum(1 - weight * self.share[y], LEAST_LEFT)
+        part_rest = 1 / np.maximum(1 - weight * self.share_rest[y][:, None], LEAST_LEFT)
+        held_out: Floats = part_rest * away
+        held_out += ((part - part_rest) * (away @ self.turn)) @ self.turn.T
+        return held_out
+
+    def held_out_shift(self, rows: Ints) -> Floats:
+        """Node of the class of each support row made without it, less the node of all rows."""
+        out: Floats = np.empty(self.model.rows[rows].shape, self.model.rows.dtype)
+
+        def fill(block: slice) -> None:
+            """Shifts of a block of rows."""
+            some = rows[block]
+            away = self.model.rows[some] * self.scale - self.nodes[self.model.support.y[some]]
+            moved = (away - self.away_from_held_out_node(some)) / self.scale
+            out[block] = moved @ self.model.axes.T
+
+        for_rows(fill, *out.shape)
+        return out
+
+    def lost_scatter(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Directions `d` along which the covariance loses the row, and factors of `d d'`.
+
+        The scatter loses `w k / (k - w) d d'` within the class, with `d = x - m_c`; the only row
+        of a class adds nothing there, and what others predict of it, `q q' / Q_cc` with the
+        inverse covariance `Q` and `q = (Q L)_c`, goes: there `d = q`. By the Sherman-Morrison
+        formula the inverse covariance gains `f d d'`, `f = loss / (1 - loss d'd)`.
+        """
+        model = self.model
+        y, weight = model.support.y[rows], model.support.sample_weight[rows]
+        k = model.shots[y]
+        only = k - weight < EQUAL_SHOTS * k
+        within = weight * k / np.where(only, 1, k - weight)
+        lost = np.where(only, model.between / model.own_precision[y], within)
+        d = np.where(only[:, None], model.told[y], model.rows[rows] - model.means[y]) * self.scale
+        loss = lost / (self.df * self.noise)
+        return d, loss / np.maximum(1 - loss * np.square(d).sum(axis=1), LEAST_LEFT)
+
+    def leave_one_out(self, rows: Ints) -> Floats:
         """Logits of support rows, each by a model that has not seen it, in closed form.
 
-        The row's own node moves by `-h / (1 - h) (z - V'_c)` with the row's share `h`, and the
-        scatter loses `w k / (k - w) d d'` within its class, with `d = x - m_c`, or, if the row is
-        the only one of its class, what the class adds between the classes; the inverse follows by
-        the Sherman-Morrison formula. What a row moves less is kept: scalars, `m0`, `Omega`, the
-        nodes of other classes, and the scatter between classes that have other rows. (To take that
-        part out as well does harm: `Omega` has seen the row, and then tells on it.)
+        The row's own node and the covariance are those without it
+        (:meth:`away_from_held_out_node`, :meth:`lost_scatter`). What a row moves less is kept:
+        scalars, `m0`, `Omega`, the nodes of other classes, and the scatter between classes that
+        have other rows. (To take that part out as well does harm: `Omega` has seen the row, and
+        then tells on it.)
 
         Parameters
         ----------
         rows : ndarray of int
             Support rows.
-        share : float, default=1.0
-            1 gives these logits, 0 those of the model that has seen the rows, and a share of both
-            the sum of their shares.
-        shared : bool, default=False
-            Add what all classes share: log-densities up to a constant.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            Without what all classes share, :meth:`shared_logits`.
         """
         n_classes = len(self.nodes)
         out: Floats = np.empty((len(rows), n_classes), precision_of(len(rows) * n_classes))
 
         def fill(block: slice) -> None:
             """Logits of a block of rows."""
-            self._left_out(rows[block], share, shared, out[block])
+            out[block] = self._left_out(rows[block], out.dtype)
 
         for_rows(fill, len(rows), n_classes)
         return out
 
-    def _left_out(self, rows: Ints, share: float, shared: bool, out: Floats) -> None:
-        """Write logits of :meth:`leave_one_out` of some rows, with products in their precision."""
-        model, dtype = self.model, out.dtype
-        y, weight = model.support.y[rows], model.support.sample_weight[rows]
-        each, k = np.arange(len(rows)), model.shots[y]
-        nodes, turn = self.nodes.astype(dtype), self.turn.astype(dtype)
-        Z = model.rows[rows].astype(dtype, copy=False) * self.scale.astype(dtype)
-        # What the scatter loses is along `d = z - base`; the only row of a class adds nothing
-        # within it, and what others predict of it, `q q' / Q_cc` with the inverse covariance `Q`
-        # and `q = (Q L)_c`, goes: there d = q.
-        only = k - weight < EQUAL_SHOTS * k
-        lost = np.where(
-            only,
-            model.between / model.own_precision[y],
-            weight * k / np.where(only, 1, k - weight),
-        )
-        kinds, kind = np.unique(2 * y + only, return_inverse=True)
-        c = kinds // 2  # the classes of the rows
-        base = np.where((kinds % 2)[:, None], -model.told[c], model.means[c]) * self.scale
-        base, within = base.astype(dtype), ~only[:, None]
-        d = within * Z - base[kind]
-        loss = lost / (self.df * self.noise)
-        loss /= np.maximum(1 - loss * np.square(d).sum(axis=1), 1e-6)
-
-        # The own node moves: z - V'_c grows by the factor `part`.
-        e, turned = Z - nodes[y], Z @ turn
-        e_turned, d_turned = turned - (nodes[c] @ turn)[kind], within * turned - (base @ turn)[kind]
-        part, part_rest = (
-            1 / np.maximum(1 - h, 1e-6)
-            for h in (
-                weight.astype(dtype)[:, None] * self.share[c].astype(dtype)[kind],
-                weight * self.share_rest[y],
-            )
-        )
-        more = (part - part_rest[:, None].astype(dtype)) * e_turned
-        own_along = part_rest * (d * e).sum(axis=1) + (more * d_turned).sum(axis=1)
-        more *= (part + part_rest[:, None].astype(dtype)) * e_turned
-        own = np.square(part_rest) * np.square(e).sum(axis=1) + more.sum(axis=1)
-
-        np.matmul(Z, nodes.T, out=out)  # z . V'_c
-        along = (base @ nodes.T)[kind]
-        along -= within * out if only.any() else out
-        along += (d * Z).sum(axis=1, keepdims=True)  # d . (z - V'_c)
-        along[each, y] = own_along
-        np.square(along, out=along)
-        along *= (share * loss)[:, None]
-        out *= -2
-        out += np.square(nodes).sum(axis=1)
-        lengths = np.square(Z).sum(axis=1)
-        out[each, y] = (1 - share) * out[each, y] + share * (own - lengths)
-        if shared:
-            out += lengths[:, None]
-        out += along
-        out *= -0.5 / self.noise
+    def _left_out(self, rows: Ints, dtype: Any) -> Floats:
+        """`-(|z - V|^2 - |z|^2 + f (d . (z - V))^2) / (2 s)` over all nodes `V`."""
+        each, y = np.arange(len(rows)), self.model.support.y[rows]
+        own, (d, gained) = self.away_from_held_out_node(rows), self.lost_scatter(rows)
+        Z, nodes = (self.model.rows[rows] * self.scale).astype(dtype), self.nodes.astype(dtype)
+        distance = np.square(nodes).sum(axis=1) - 2 * (Z @ nodes.T)
+        distance[each, y] = np.square(own).sum(axis=1) - np.square(Z).sum(axis=1)
+        along = (d * Z).sum(axis=1)[:, None].astype(dtype) - d.astype(dtype) @ nodes.T
+        along[each, y] = (d * own).sum(axis=1)
+        distance += gained.astype(dtype)[:, None] * np.square(along)
+        return -0.5 / self.noise * distance
 
 
 def _gain(signal: Any) -> Any:

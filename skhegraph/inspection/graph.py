@@ -1,4 +1,4 @@
-"""The heterogeneous graph as a picture: three kinds of nodes on a circle, six relations in it."""
+"""The heterogeneous graph as a picture: three kinds of nodes on a circle, the relations in it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ RELATION_STYLES = {
     ("visual", "positive"): ("#009E73", 0.5),
     ("negative", "positive"): ("#56B4E9", 0.3),
     ("visual", "visual"): ("#E69F00", 0.5),
+    ("positive", "visual"): ("#000000", 0.3),
 }
 #: Degrees between two arcs.
 GAP = 14.0
@@ -40,7 +41,7 @@ class Edge(NamedTuple):
     source, target : int
         Indices into the classes.
     weight : float
-        Signed cosine.
+        Edge times the strength with which its relation acted.
     """
 
     source_type: str
@@ -51,12 +52,12 @@ class Edge(NamedTuple):
 
 
 class GraphDisplay:
-    """The graph of a fitted classifier, with the strongest edges of each relation.
+    """The graph of a fitted classifier, with the strongest edges of each relation that acted.
 
     Every class has a positive-text, a negative-text and a visual node. Nodes lie on a circle, one
     arc for each kind, classes with similar text beside each other. The colour of an edge is its
-    relation, its width the strength among the edges drawn of that relation; dashed edges are
-    negative.
+    relation, its width the strength among the edges drawn of that relation, of which the legend
+    tells the greatest; dashed edges are negative.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ class GraphDisplay:
     >>> X, y = load_iris(return_X_y=True)
     >>> clf = HeGraphClassifier(text_features="prototypes").fit(X[::5], y[::5])
     >>> display = GraphDisplay.from_estimator(clf, n_edges=2)
-    >>> len(display.edges)
-    12
+    >>> {(edge.source_type, edge.target_type) for edge in display.edges}
+    {('visual', 'positive')}
     """
 
     def __init__(self, edges: list[Edge], class_names: Sequence[str], order: Ints) -> None:
@@ -247,11 +248,19 @@ def _draw_legend(ax: Any, edges: list[Edge]) -> None:
         Line2D([], [], marker="o", linestyle="", color=NODE_COLORS[kind], label=f"{kind} node")
         for kind in ARCS
     ]
-    drawn = {(e.source_type, e.target_type) for e in edges}
+    strongest: dict[tuple[str, str], float] = {}
+    for e in edges:
+        kind = (e.source_type, e.target_type)
+        strongest[kind] = max(strongest.get(kind, 0.0), abs(e.weight))
     lines = [
-        Line2D([], [], color=color, label=f"{source} \N{RIGHTWARDS ARROW} {target}")
+        Line2D(
+            [],
+            [],
+            color=color,
+            label=f"{source} \N{RIGHTWARDS ARROW} {target} ({strongest[source, target]:.2g})",
+        )
         for (source, target), (color, _) in RELATION_STYLES.items()
-        if (source, target) in drawn
+        if (source, target) in strongest
     ]
     if any(e.weight < 0 for e in edges):
         lines.append(Line2D([], [], color="black", linestyle="--", label="negative weight"))

@@ -108,7 +108,7 @@ def test_lite_tells_photographs_apart_by_name(lite):
 
 def test_hegraph_classifier_takes_the_lite_text_tower():
     X = CLIPFeatures(LITE, device="cpu").transform([PALACE, FLOWER])
-    classifier = HeGraphClassifier(LITE, device="cpu", random_state=0)
+    classifier = HeGraphClassifier(LITE, device="cpu")
     y = ["palace", "flower"]
     assert classifier.fit(X, y).predict(X).tolist() == y
 

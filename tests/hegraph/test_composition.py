@@ -30,9 +30,7 @@ PAIR = (3 * (TEXT[0] + np.eye(C, D)), TEXT[1] - np.eye(C, D))
 
 
 def hegraph(**params: Any) -> HeGraphClassifier:
-    return HeGraphClassifier(
-        **{"text_features": PAIR, "random_state": 0, "n_steps": 5, "device": "cpu", **params}
-    )
+    return HeGraphClassifier(**{"text_features": PAIR, "device": "cpu", **params})
 
 
 def adapter(**params: Any) -> HeGraphAdapterClassifier:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skhegraph import HeGraphClassifier
-from skhegraph.hegraph.evidence import PARTS, explain
+from skhegraph.hegraph.evidence import PARTS
 
 
 @pytest.fixture
@@ -17,9 +17,9 @@ def by_hand():
     clf = HeGraphClassifier(text_features=np.eye(3, 2), logit_scale=10.0)
     clf.classes_ = np.array(["ape", "bee", "cat"])
     clf.n_features_in_, clf.logit_scale_, clf.text_weight_ = 2, 10.0, 0.5
-    clf.positive_nodes_ = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float32)
+    clf.graph_ = {"positive": np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float32)}
     residual = np.array([[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]])
-    clf.text_coef_ = 5.0 * clf.positive_nodes_ + residual
+    clf.text_coef_ = 5.0 * clf.graph_["positive"] + residual
     clf.text_intercept_ = np.array([0.0, 0.5, 0.0])
     clf.visual_coef_ = np.array([[3.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
     clf.visual_intercept_ = np.array([-1.0, 0.0, 0.0])
@@ -41,12 +41,12 @@ def fitted(n_classes=4, seed=0, **params):
     text = rng.standard_normal((n_classes, 12))
     y = np.repeat([f"c{c}" for c in range(n_classes)], 5)
     X = np.repeat(text, 5, axis=0) + 0.8 * rng.standard_normal((len(y), 12))
-    return HeGraphClassifier(text_features=text, random_state=0, **params).fit(X, y), X, y
+    return HeGraphClassifier(text_features=text, **params).fit(X, y), X, y
 
 
 def test_parts_of_the_logits_worked_by_hand(by_hand):
     # z = (1, 0): text 5, 0, -5; visual 2, 1, 0; residual 0, 0.5, 1; each less its mean.
-    frame = explain(by_hand, [[4.0, 0.0]], n_classes=3)
+    frame = by_hand.explain([[4.0, 0.0]], n_classes=3)
     assert list(frame["class"]) == ["ape", "bee", "cat"]
     assert list(frame["rank"]) == [1, 2, 3]
     np.testing.assert_allclose(frame["text"], [5, 0, -5], atol=1e-12)
@@ -62,7 +62,7 @@ def test_parts_of_the_logits_worked_by_hand(by_hand):
 
 def test_support_rows_worked_by_hand(by_hand):
     # W(z - m0) = (1, 0); W(x - m0) = (1, 0), (-1, 1), (-3, 0) for the rows 7, 4, 2 of "ape".
-    frame = explain(by_hand, [[4.0, 0.0]], n_classes=3, n_support=2)
+    frame = by_hand.explain([[4.0, 0.0]], n_classes=3, n_support=2)
     assert frame["support"][0] == (7, 4)
     np.testing.assert_allclose(frame["support_parts"][0], (0.5, -1.0))
     assert frame["support"][1] == (0,)
@@ -76,7 +76,7 @@ def test_evidence_differs_by_the_log_odds(n_classes, params):
     if "class_weight" in params:
         params = {"class_weight": {f"c{c}": c + 1.0 for c in range(n_classes)}}
     clf, X, _ = fitted(n_classes, **params)
-    frame = explain(clf, X, n_classes=n_classes)
+    frame = clf.explain(X, n_classes=n_classes)
     total = frame[list(PARTS)].sum(axis=1).to_numpy().reshape(len(X), n_classes)
     proba = frame["probability"].to_numpy().reshape(len(X), n_classes)
     np.testing.assert_allclose(
@@ -88,7 +88,7 @@ def test_evidence_differs_by_the_log_odds(n_classes, params):
 
 def test_shares_are_parts_of_the_whole():
     clf, X, _ = fitted()
-    frame = explain(clf, X)
+    frame = clf.explain(X)
     whole = frame[list(PARTS)].abs().sum(axis=1)
     np.testing.assert_allclose(frame["text_share"] * whole, frame["text"])
     assert (frame["text_share"].abs() + frame["visual_share"].abs() <= 1 + 1e-12).all()
@@ -96,7 +96,7 @@ def test_shares_are_parts_of_the_whole():
 
 def test_a_support_row_speaks_most_for_itself():
     clf, X, y = fitted()
-    frame = explain(clf, X, n_classes=1, n_support=1)
+    frame = clf.explain(X, n_classes=1, n_support=1)
     first = [rows[0] for rows in frame["support"]]
     assert np.mean(np.array(first) == np.arange(len(y))) > 0.5  # chance: 0.2
     assert (y[first] == frame["class"]).all()
@@ -107,7 +107,7 @@ def test_parts_of_support_rows_make_the_visual_logit():
     clf, X, y = fitted()
     clf.set_params(text_features="prototypes").fit(X, y)
     z = X[:1] / np.linalg.norm(X[:1])
-    frame = explain(clf, X[:1], n_classes=4, n_support=5)
+    frame = clf.explain(X[:1], n_classes=4, n_support=5)
     assert [len(rows) for rows in frame["support"]] == [5] * 4
     total = np.array([sum(parts) for parts in frame["support_parts"]])
     order = [list(clf.classes_).index(label) for label in frame["class"]]
@@ -117,9 +117,9 @@ def test_parts_of_support_rows_make_the_visual_logit():
 
 def test_chunks_change_nothing(monkeypatch):
     clf, X, _ = fitted()
-    whole = explain(clf, X)
+    whole = clf.explain(X)
     monkeypatch.setattr("skhegraph.hegraph.evidence.QUERIES_PER_CHUNK", 3)
-    parts = explain(clf, X)
+    parts = clf.explain(X)
     assert list(parts["support"]) == list(whole["support"])
     np.testing.assert_allclose(parts[list(PARTS)], whole[list(PARTS)], atol=1e-10)
 
@@ -127,7 +127,7 @@ def test_chunks_change_nothing(monkeypatch):
 def test_prompts_worked_by_hand(by_hand):
     by_hand.prompts_ = [["one ape", "two apes"], ["a bee"], ["a cat"]]
     by_hand.prompt_features_ = np.array([[0.6, 0.8], [0.8, -0.6], [0, 1], [-1, 0]], np.float32)
-    frame = explain(by_hand, [[4.0, 0.0]], n_classes=3)
+    frame = by_hand.explain([[4.0, 0.0]], n_classes=3)
     # a tau = 5; the sum of the two prompts of "ape" has length sqrt(1.4^2 + 0.2^2) = sqrt(2).
     assert frame["prompts"][0] == ("two apes", "one ape")
     np.testing.assert_allclose(frame["prompt_parts"][0], np.array([4, 3]) / np.sqrt(2), rtol=1e-6)
@@ -139,7 +139,7 @@ def test_parts_of_prompts_add_up_to_the_text_logit():
     rng = np.random.RandomState(0)
     X, y = rng.standard_normal((6, 128)), np.repeat(["cat", "dog"], 3)
     clf = HeGraphClassifier("skhegraph-tiny", templates=["a {}.", "{} art."], device="cpu")
-    frame = explain(clf.fit(X, y), X[:1])
+    frame = clf.fit(X, y).explain(X[:1])
     assert {c: set(p) for c, p in zip(frame["class"], frame["prompts"], strict=True)} == {
         "cat": {"a cat.", "cat art."},
         "dog": {"a dog.", "dog art."},
@@ -147,7 +147,7 @@ def test_parts_of_prompts_add_up_to_the_text_logit():
     total = frame["prompt_parts"].map(sum)
     np.testing.assert_allclose(total - total.mean(), frame["text"], atol=1e-4)
     clf.set_params(templates="photo")  # what was fitted counts
-    assert set(explain(clf, X[:1])["prompts"][0]) == set(frame["prompts"][0])
+    assert set(clf.explain(X[:1])["prompts"][0]) == set(frame["prompts"][0])
 
 
 @pytest.mark.parametrize("names", [None, {"cat": "cat", "dog": "dog", "cow": "cow"}, "list"])
@@ -157,7 +157,7 @@ def test_prompts_where_a_class_has_no_weight(names):
     templates = {name: f"one {name}." for name in ("cat", "cow", "dog")}
     given = sorted(templates) if names == "list" else names
     clf = HeGraphClassifier("skhegraph-tiny", class_names=given, templates=templates, device="cpu")
-    frame = explain(clf.fit(X, y, sample_weight=[1, 1, 0, 0, 1, 1]), X[:1])
+    frame = clf.fit(X, y, sample_weight=[1, 1, 0, 0, 1, 1]).explain(X[:1])
     assert set(frame["prompts"]) == {("one cat.",), ("one dog.",)}
 
 
@@ -165,27 +165,27 @@ def test_a_class_with_a_name_alone_has_no_rows():
     rng = np.random.RandomState(0)
     X, y = rng.standard_normal((6, 12)), np.repeat(["a", "b"], 3)
     clf = HeGraphClassifier(text_features=np.eye(3, 12)).fit(X, y, classes=["a", "b", "c"])
-    frame = explain(clf, X[:1])
+    frame = clf.explain(X[:1])
     rows = dict(zip(frame["class"], frame["support"], strict=True))
     assert rows["c"] == () and sorted(rows["a"]) == [0, 1, 2]
 
 
 def test_more_classes_than_there_are_gives_all(by_hand):
-    assert len(explain(by_hand, [[1.0, 0.0], [0.0, 1.0]], n_classes=99)) == 6
+    assert len(by_hand.explain([[1.0, 0.0], [0.0, 1.0]], n_classes=99)) == 6
 
 
 def test_what_is_refused(by_hand):
     with pytest.raises(ValueError, match="n_classes"):
-        explain(by_hand, [[1.0, 0.0]], n_classes=0)
+        by_hand.explain([[1.0, 0.0]], n_classes=0)
     with pytest.raises(TypeError, match="n_support"):
-        explain(by_hand, [[1.0, 0.0]], n_support=1.5)
+        by_hand.explain([[1.0, 0.0]], n_support=1.5)
     with pytest.raises(ValueError, match="row 1"):
-        explain(by_hand, [[1.0, 0.0], [np.nan, np.nan]])
+        by_hand.explain([[1.0, 0.0], [np.nan, np.nan]])
     with pytest.raises(ValueError, match="features"):
-        explain(by_hand, [[1.0, 0.0, 2.0]])
+        by_hand.explain([[1.0, 0.0, 2.0]])
 
 
 def test_without_pandas(by_hand, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="explain requires pandas"):
-        explain(by_hand, [[1.0, 0.0]])
+        by_hand.explain([[1.0, 0.0]])

@@ -142,6 +142,9 @@ def test_given_weights_stay(shots: list[int]) -> None:
     assert fit_fusion(model, text, ones, np.arange(len(ones)), 0.0, None).text == 0
     assert fit_fusion(model, text, ones, np.arange(len(ones)), None, 0.0).visual == 0
     assert fit_fusion(model, None, ones, np.arange(len(ones))).text == 0
+    assert (
+        fit_fusion(model, text, ones, np.arange(len(ones)), shrinkage=7).discriminant.shrinkage == 7
+    )
 
 
 def test_noise_counts_little() -> None:
@@ -163,8 +166,8 @@ def test_calibration_rows_are_balanced_over_classes(n_classes: int) -> None:
     y = np.repeat(np.arange(n_classes), 3)
     X = np.ones((len(y), 1))
     support = Support(X, y, np.ones(len(y)), np.ones((n_classes, 1)), np.ones((n_classes, 1)), 1.0)
-    rows = calibration_rows(support, np.random.RandomState(0))
+    rows = calibration_rows(support)
     assert len(rows) == max(ROWS_FOR_FUSION, LOGITS_FOR_FUSION // n_classes)
     assert np.bincount(y[rows]).max() == 1  # no class twice before each has one
     small = make_support([2, 3])[0]
-    assert calibration_rows(small, np.random.RandomState(0)).tolist() == list(range(5))
+    assert calibration_rows(small).tolist() == list(range(5))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from skhegraph.hegraph.graph import (
     RELATIONS,
     build_graph,
+    edge_lists,
     edge_weights,
     normalise,
-    with_edge_lists,
 )
 
 # Cosines by hand: (3, 4) and (0, 2) have 0.8, (3, 4) and (5, 0) have 0.6, (0, 2) and (5, 0) have 0.
@@ -112,31 +113,32 @@ def test_top_k_in_chunks_equals_one_piece(
     np.testing.assert_allclose(parts, whole, atol=1e-12)
 
 
-@pytest.mark.parametrize("top_k", [None, 2])
-def test_hetero_data_round_trip(nodes: dict[str, np.ndarray], top_k: int | None) -> None:
-    graph = build_graph(nodes, top_k)
-    data = with_edge_lists(graph)
+def test_edge_lists_hold_the_edges_between_the_classes_named(
+    nodes: dict[str, np.ndarray],
+) -> None:
+    rng = np.random.default_rng(0)
+    edges = {
+        relation: csr_array(np.where(rng.random((3, 3)) < 0.6, rng.normal(size=(3, 3)), 0))
+        for relation in (("positive", "visual"), ("visual", "visual"))
+    }
+    classes = np.array([0, 2, 5])
+    data = edge_lists(nodes, edges, classes)
     assert data.validate(raise_on_error=True)
     assert set(data.node_types) == set(nodes)
-    for name, x in nodes.items():
-        assert data[name].x.dtype == torch.float32
-        np.testing.assert_allclose(data[name].x.numpy(), x, rtol=1e-6)
-    assert data.edge_types == graph.edge_types
-    for edge_type in graph.edge_types:
-        store = data[edge_type]
-        assert (store.edge_weight != 0).all()
+    assert data.edge_types == [("positive", "to", "visual"), ("visual", "to", "visual")]
+    for (source, target), weights in edges.items():
+        store = data[source, "to", target]
         rebuilt = np.zeros((6, 6))
         from_node, to_node = store.edge_index.numpy()  # PyG: first row source, second target
         rebuilt[to_node, from_node] = store.edge_weight.numpy()
-        dense = graph[edge_type].adj.to_dense().numpy()
-        np.testing.assert_allclose(rebuilt, dense, atol=1e-6)
-        assert store.edge_weight.numel() == np.count_nonzero(dense)
+        np.testing.assert_allclose(rebuilt[np.ix_(classes, classes)], weights.toarray(), rtol=1e-6)
+        assert store.edge_weight.numel() == weights.nnz
 
 
 def test_changing_hetero_data_leaves_the_nodes_alone(nodes: dict[str, np.ndarray]) -> None:
     nodes = {name: x.astype(np.float32) for name, x in nodes.items()}
     before = {name: x.copy() for name, x in nodes.items()}
-    data = with_edge_lists(build_graph(nodes))
+    data = edge_lists(nodes, {}, np.arange(6))
     for name in nodes:
         data[name].x.zero_()
         np.testing.assert_array_equal(nodes[name], before[name])

@@ -28,7 +28,7 @@ def make_rows(classes: list[int], shots: int, seed: int = 0) -> tuple[np.ndarray
 
 
 def hegraph(**params: Any) -> HeGraphClassifier:
-    return HeGraphClassifier(**{"text_features": TEXT, "random_state": 0, **params})
+    return HeGraphClassifier(**{"text_features": TEXT, **params})
 
 
 def assert_same(one: BaseEstimator, other: BaseEstimator) -> None:
@@ -129,9 +129,9 @@ def test_partial_fit_equals_a_fit_on_all(weighted: bool, dtype: type) -> None:
 def test_partial_fit_goes_on_after_fit_and_learns_a_new_class() -> None:
     X, y = make_rows([0, 1, 2], 4)
     more, new = make_rows([3, 0], 3, seed=2)
-    clf = HeGraphClassifier(text_features="prototypes", random_state=0)
+    clf = HeGraphClassifier(text_features="prototypes")
     clf.fit(X, y).partial_fit(more, new)
-    whole = HeGraphClassifier(text_features="prototypes", random_state=0)
+    whole = HeGraphClassifier(text_features="prototypes")
     whole.fit(np.vstack([X, more]), np.concatenate([y, new]))
     assert_same(clf, whole)
     assert clf.n_samples_seen_ == 18

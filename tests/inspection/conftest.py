@@ -34,7 +34,7 @@ def pipeline(photographs):
     """Pipeline on the tiny CLIP, fitted on the first four pieces of each photograph."""
     pieces, names = photographs
     few = [0, 1, 2, 3, 6, 7, 8, 9]
-    pipe = make_hegraph_pipeline("skhegraph-tiny", device="cpu", random_state=0)
+    pipe = make_hegraph_pipeline("skhegraph-tiny", device="cpu")
     return pipe.fit([pieces[i] for i in few], names[few])
 
 
@@ -47,7 +47,7 @@ def make_classifier():
         text = rng.standard_normal((n_classes, n_features))
         y = np.repeat([f"class {c:02d}" for c in range(n_classes)], shots)
         X = np.repeat(text, shots, axis=0) + rng.standard_normal((len(y), n_features))
-        clf = HeGraphClassifier(text_features=text, random_state=0, device="cpu", **params)
+        clf = HeGraphClassifier(text_features=text, device="cpu", **params)
         return clf.fit(X, y)
 
     return make_classifier

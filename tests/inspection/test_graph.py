@@ -9,28 +9,22 @@ from skhegraph.inspection import GraphDisplay
 from skhegraph.inspection.graph import node_angles, similarity_order, strongest_edges
 
 
-def cosine(a, b):
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-
 def test_edges_are_the_strongest_of_each_relation(make_classifier):
     clf = make_classifier(5)
-    edges = strongest_edges(clf.to_hetero_data(), 4)
+    data = clf.to_hetero_data()
+    edges = strongest_edges(data, 4)
     relations = {(e.source_type, e.target_type) for e in edges}
-    assert len(relations) == 6 and len(edges) == 24
-    same_class = {("positive", "positive"): 0, ("visual", "visual"): 0, ("visual", "positive"): 1}
-    for source_type, target_type in relations:
-        sign = same_class.get((source_type, target_type), -1)
-        source, target = clf.graph_[source_type], clf.graph_[target_type]
-        R = np.array([[cosine(t, s) for s in source] for t in target], dtype=float)
-        R[np.diag_indices(5)] *= sign
-        mine = [e for e in edges if (e.source_type, e.target_type) == (source_type, target_type)]
-        np.testing.assert_allclose(
-            [e.weight for e in mine], [R[e.target, e.source] for e in mine], atol=1e-6
-        )
-        np.testing.assert_allclose(
-            np.abs([e.weight for e in mine]), np.sort(np.abs(R).ravel())[::-1][:4], atol=1e-6
-        )
+    assert len(relations) == 7 and len(edges) == 28
+    for source, target in relations:
+        store = data[source, "to", target]
+        whole = {
+            (int(i), int(j)): float(w)
+            for (i, j), w in zip(store.edge_index.numpy().T, store.edge_weight, strict=True)
+        }
+        mine = [e for e in edges if (e.source_type, e.target_type) == (source, target)]
+        assert [e.weight for e in mine] == [whole[e.source, e.target] for e in mine]
+        strongest = np.sort(np.abs(list(whole.values())))[::-1][:4]
+        np.testing.assert_array_equal(np.abs([e.weight for e in mine]), strongest)
 
 
 def test_similar_classes_are_neighbours():
@@ -52,7 +46,7 @@ def test_every_node_is_drawn_and_named(make_classifier):
     display = GraphDisplay.from_estimator(make_classifier(4), n_edges=3)
     texts = [t.get_text() for t in display.ax_.texts]
     assert sorted(texts) == sorted([f"class {c:02d}" for c in range(4)] * 3)
-    assert len(display.ax_.patches) == len(display.edges) == 18
+    assert len(display.ax_.patches) == len(display.edges) == 21
     dashed = [p.get_linestyle() not in ("-", "solid") for p in display.ax_.patches]
     assert sum(dashed) == sum(e.weight < 0 for e in display.edges)
 

@@ -1,14 +1,27 @@
-"""What neither branch explains: one residual per class, a convex problem."""
+"""The trained text nodes: messages through one matrix, and a free residual of each class.
+
+What the positive node of class c receives (:mod:`skhegraph.hegraph.class_graph`) passes through
+one matrix `W` that all classes share, as in the described network, and each class has a residual
+`r_c` of its own. Messages are linear where the described ones have tanh, so that both are the
+minimum of a convex problem,
+
+    D = M W' + R,    sum_i w_i CE(logits_i + D z_i) + penalty (|W|^2 + |R|^2) / 2,
+
+in which support row i hears its own class without itself: `M_c(i)` is the message of the visual
+node that was made without the row.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from skhegraph.hegraph.class_graph import Received
 from skhegraph.parallel import for_rows, map_rows, precision_of, sum_rows
 from skhegraph.support import Floats, Ints
 
@@ -29,8 +42,8 @@ LEAST_LENGTH = 1e-5
 N_CORRECTIONS = 5
 
 
-class Residuals(NamedTuple):
-    """Residuals `D` of the class weights, their offsets, and the steps of L-BFGS."""
+class Trained(NamedTuple):
+    """Change `D` of the class weights, of their offsets, and the steps of L-BFGS."""
 
     coef: Floats
     intercept: Floats
@@ -69,7 +82,7 @@ def coordinates(
     return Z, H
 
 
-def fit_residuals(
+def fit_text_nodes(
     X: Floats,
     y: Ints,
     weight: Floats,
@@ -77,8 +90,9 @@ def fit_residuals(
     penalty: float,
     root: Floats,
     centre: Floats,
-) -> Residuals:
-    """Minimise `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2` over one row `d_c` per class.
+    messages: Received,
+) -> Trained:
+    """Minimise `sum_i w_i CE(logits_i + D z_i) + penalty (|W|^2 + |R|^2) / 2`, `D = M W' + R`.
 
     `z = (H'(x - centre), BIAS)` with the :func:`coordinates` `H`: `D` is likely along the
     directions in which classes are known to differ, and 0 where the rows hardly do.
@@ -92,52 +106,73 @@ def fit_residuals(
     weight : ndarray of shape (n_samples,)
         Weights of the rows.
     logits : ndarray of shape (n_samples, n_classes)
-        Fused logits of the rows, the visual ones leave-one-out.
+        Fused logits of the rows, the visual ones held out.
     penalty : float
         Strength of the ridge.
     root : ndarray of shape (n_features, n_features)
         Root of the prior covariance of a residual.
     centre : ndarray of shape (n_features,)
-        Where a residual changes no logit but by its offset.
+        Where `D` changes no logit but by its offset.
+    messages : Received
+        `M`, and what a row's absence changes in it.
 
     Returns
     -------
-    Residuals
+    Trained
         To be added to the coefficients and intercepts of a linear classifier.
     """
     n_rows, n_classes = logits.shape
-    total = float(weight.sum())
-    dtype = precision_of(logits.size)
+    total, dtype = float(weight.sum()), precision_of(logits.size)
     Z, H = coordinates(X, weight, root, centre, dtype)
     logits, weight = logits.astype(dtype, copy=False), weight.astype(dtype, copy=False)
+    M, shift = (part.astype(dtype, copy=False) for part in messages)
+    if not M.any():  # no message: residuals alone
+        M, shift = M[:, :0], shift[:, :0]
+    n_received, hears_itself = M.shape[1], bool(shift.any())
 
-    def of_rows(block: slice, D: Floats) -> tuple[float, Floats]:
-        """Loss and gradient of a block of rows, without the ridge."""
-        fused, labels, w = Z[block] @ D.T, y[block], weight[block]
-        fused += logits[block]
-        fused -= fused.max(axis=1, keepdims=True)
+    def of_rows(block: slice, W: Floats, D: Floats) -> tuple[float, Floats, Floats]:
+        """Loss of a block of rows, and its gradients in `D` and, by the shifts, in `W`."""
+        z, labels, w = Z[block], y[block], weight[block]
         each = np.arange(len(labels))
+        fused = z @ D.T
+        fused += logits[block]
+        if hears_itself:
+            fused[each, labels] += (shift[block] * (z @ W.T)).sum(axis=1)
+        fused -= fused.max(axis=1, keepdims=True)
         own = fused[each, labels]
         np.exp(fused, out=fused)
         sums = fused.sum(axis=1)
         # In double precision: what a line search compares is far smaller than the loss.
         loss = float(w.astype(np.float64) @ (np.log(sums, dtype=np.float64) - own))
-        fused *= (w / sums)[:, None]
+        fused *= (w / sums)[:, None]  # of the softmax, against the labels
         fused[each, labels] -= w
-        return loss, fused.T @ Z[block]
+        in_W = (shift[block] * fused[each, labels, None]).T @ z if hears_itself else 0 * W
+        return loss, fused.T @ z, in_W
 
     def objective(flat: Floats) -> tuple[float, Floats]:
         """Penalised loss and gradient, per unit of weight."""
-        D = flat.reshape(n_classes, -1)
-        few = D.astype(dtype, copy=False)
-        loss, gradient = 0.5 * penalty * float(flat @ flat), penalty * D
-        for of_block in map_rows(lambda block: of_rows(block, few), n_rows, n_classes):
-            loss += of_block[0]
-            gradient += of_block[1]
+        both = flat.astype(dtype, copy=False).reshape(n_received + n_classes, -1)
+        W, R = both[:n_received], both[n_received:]
+        D = M @ W + R
+        loss, gradient = 0.5 * penalty * float(flat @ flat), penalty * flat.reshape(both.shape)
+        for of_block, in_D, in_W in map_rows(lambda b: of_rows(b, W, D), n_rows, n_classes):
+            loss += of_block
+            gradient[:n_received] += M.T @ in_D + in_W
+            gradient[n_received:] += in_D
         gradient /= total
         return loss / total, gradient.ravel()
 
-    start = np.zeros(n_classes * Z.shape[1])
+    both, n_steps = minimise(objective, (n_received + n_classes, Z.shape[1]))
+    D = M @ both[:n_received] + both[n_received:]
+    coef = D[:, :-1] @ H.T
+    return Trained(coef, BIAS * D[:, -1] - coef @ centre, n_steps)
+
+
+def minimise(
+    objective: Callable[[Floats], tuple[float, Floats]], shape: tuple[int, int]
+) -> tuple[Floats, int]:
+    """Minimum of a smooth convex function of a matrix from 0 on, by L-BFGS, and its steps."""
+    start = np.zeros(shape[0] * shape[1])
     first = objective(start)
     slope = TOLERANCE * float(np.abs(first[1]).max()) if first[0] > LEAST_LOSS else np.inf
     options = {"maxiter": MAX_STEPS, "gtol": slope, "ftol": 0.0, "maxcor": N_CORRECTIONS}
@@ -150,11 +185,8 @@ def fit_residuals(
     )
     if result.nit >= MAX_STEPS:
         warnings.warn(
-            f"The residuals did not converge in {MAX_STEPS} steps: raise penalty.",
+            f"The text nodes did not converge in {MAX_STEPS} steps: raise penalty.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
-    D = result.x.reshape(n_classes, -1)
-    coef = D[:, :-1] @ H.T
-    intercept = BIAS * D[:, -1] - coef @ centre
-    return Residuals(coef, intercept, int(result.nit))
+    return result.x.reshape(shape), int(result.nit)
