@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -69,6 +70,15 @@ class Bundled:
         """Arguments of ``open_clip.CLIP``."""
         config: dict[str, Any] = json.loads(read_verified(self.config))
         return config
+
+    def files(self) -> list[Path]:
+        """The files that it is built from."""
+        names = (self.config, self.weights, self.merges)
+        found = [Path(str(_assets() / name)) for name in names]
+        if "lite" in self.weights:
+            with suppress(PackageNotFoundError):
+                found.append(_weights_path())
+        return found
 
     def asset(self, name: str) -> Traversable:
         """File of the assets, its checksum verified."""
@@ -140,7 +150,7 @@ def image_weights() -> dict[str, torch.Tensor]:
     import torch
 
     try:
-        path = Path(str(distribution(_WEIGHTS_PACKAGE).locate_file(_WEIGHTS_FILE)))
+        path = _weights_path()
     except PackageNotFoundError:
         raise ImportError(
             f"{LITE!r} needs the package {_WEIGHTS_PACKAGE}, which holds the weights of its image "
@@ -173,6 +183,10 @@ def read_verified(name: str) -> bytes:
     """
     path = _assets() / name
     return _verify(path.read_bytes(), _checksums()[name], path)
+
+
+def _weights_path() -> Path:
+    return Path(str(distribution(_WEIGHTS_PACKAGE).locate_file(_WEIGHTS_FILE)))
 
 
 def _assets() -> Traversable:

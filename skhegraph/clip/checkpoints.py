@@ -19,7 +19,7 @@ from typing import Any
 
 from skhegraph.clip.bundled import BUNDLED
 
-__all__ = ["Checkpoint", "find_checkpoint", "weights_in"]
+__all__ = ["Checkpoint", "find_checkpoint", "full_name", "weights_in"]
 
 _ANSWER_SECONDS = 4  # time for the hub to answer, unless HF_HUB_ETAG_TIMEOUT is set
 _CONFIG = "open_clip_config.json"
@@ -53,6 +53,27 @@ class Checkpoint:
     path: str | None
     tokenizer_name: str
     options: dict[str, Any] = field(default_factory=dict)
+
+    def files(self) -> list[Path]:
+        """What the model is built from: while none of it changes, the model does not."""
+        if self.path is not None:
+            found = [Path(self.path)]
+        else:
+            folder = Path(self.model_name.removeprefix("local-dir:"))
+            found = [folder / _CONFIG, *weights_in(folder)]
+        # In the hub's cache this file names the snapshot to take.
+        parents = found[0].absolute().parents
+        return [*found, *(parent / "refs" / "main" for parent in parents[2:3])]
+
+
+def full_name(model_name: str, pretrained: str | None) -> tuple[str, str | None]:
+    """Names of a model and its weights with the paths in them resolved."""
+    if model_name.startswith("local-dir:"):
+        folder = os.path.expanduser(model_name.removeprefix("local-dir:"))
+        model_name = f"local-dir:{os.path.realpath(folder)}"
+    if pretrained and os.path.isfile(path := os.path.expanduser(pretrained)):
+        pretrained = os.path.realpath(path)
+    return model_name, pretrained
 
 
 def find_checkpoint(model_name: str, pretrained: str | None) -> Checkpoint:
@@ -144,8 +165,8 @@ def _from_name(model_name: str, pretrained: str | None) -> Checkpoint:
     _check_hub_tokenizer(open_clip.get_model_config(name)["text_cfg"], name)
     if open_clip.get_pretrained_cfg(name, pretrained):
         return _from_tag(name, pretrained)
-    if os.path.isfile(pretrained):
-        return Checkpoint(name, pretrained, name, _guess_image_options(name, tags))
+    if os.path.isfile(path := os.path.expanduser(pretrained)):
+        return Checkpoint(name, path, name, _guess_image_options(name, tags))
     raise ValueError(
         f"pretrained={pretrained!r} is neither a file on this machine nor a tag of "
         f"model_name={model_name!r}. {_nearest(pretrained, tags)}"
@@ -178,7 +199,7 @@ def _guess_image_options(name: str, tags: Sequence[str]) -> dict[str, Any]:
         "not say which one it needs: CLIP's own is taken. To be sure, put the file into a folder "
         f"with an {_CONFIG} and use model_name='local-dir:/path'.",
         UserWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     return {}
 
@@ -260,6 +281,11 @@ def _similar_model(model_name: str) -> str:
         if tags:
             tag = organisation if organisation in tags else tags[0]
             return f"Nearest: model_name={name!r} with pretrained={tag!r}."
+    folder = os.path.expanduser(model_name)
+    if os.path.isdir(folder):
+        return f"It is a folder on this machine: model_name='local-dir:{model_name}'."
+    if os.path.isfile(folder):
+        return f"It is a file on this machine: name its model, and pretrained={model_name!r}."
     nearest = _nearest(model_name.replace("/", "-"), [*models, *BUNDLED])
     if slash:
         return (

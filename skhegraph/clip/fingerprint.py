@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,10 @@ from skhegraph.clip.images import decoder_versions
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["fingerprint"]
+__all__ = ["FileStamps", "file_stamp", "fingerprint", "is_unchanged", "stamp_files"]
+
+FileStamps = Mapping[str, tuple[int, ...]]
+"""Files by their paths, each with what changes whenever it does."""
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
@@ -60,3 +64,32 @@ def _architecture(module: torch.nn.Module) -> Iterator[str]:
                 yield f"{name}.{key} = {value!r}"
             elif inspect.isroutine(value) or inspect.isclass(value):
                 yield f"{name}.{key} = {value.__module__}.{value.__qualname__}"
+
+
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """What changes whenever a file, or the list of files in a folder, does."""
+    return stamp_of(os.stat(path))
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """As `file_stamp`, of a file that is open."""
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )  # fmt: skip
+
+
+def stamp_files(paths: Iterable[str | os.PathLike[str]]) -> FileStamps:
+    """Stamp files, under their resolved paths; those that are not there are left out."""
+    return {os.path.realpath(path): file_stamp(path) for path in paths if os.path.exists(path)}
+
+
+def is_unchanged(files: FileStamps, *, if_gone: bool = True) -> bool:
+    """Tell whether files are as they were; `if_gone` is the answer for one that is gone."""
+    for path, stamp in files.items():
+        try:
+            if file_stamp(path) != tuple(stamp):
+                return False
+        except OSError:
+            if not if_gone:
+                return False
+    return True

@@ -6,11 +6,12 @@ that only needs features or a fitted classifier pays for the models.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhegraph.clip.bundled import BUNDLED, LITE, TINY, Bundled
-from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, weights_in
-from skhegraph.clip.fingerprint import fingerprint
+from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, full_name, weights_in
+from skhegraph.clip.fingerprint import FileStamps, fingerprint, is_unchanged, stamp_files
 from skhegraph.clip.folding import fold_batch_norms
 from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
 
@@ -35,8 +36,36 @@ _TEXT_BATCH = 256
 # cosine of 0.999 of the others, which at twice the input, or a quarter of the size, some do not.
 _DRAFT = 4
 
+# CLIPs learn a scale of the cosine of about 100; a thousand is the scale in place of its logarithm.
+_LARGEST_SCALE = 1000
+
 _backbones: dict[tuple[str, str | None, str], Backbone] = {}
-_lock = threading.RLock()
+_locks: dict[tuple[str, str | None, str], threading.RLock] = {}  # one a model, held while it loads
+_lock = threading.RLock()  # for the two above: nothing that takes time is done under it
+_building = threading.RLock()  # torch's default type is one for the process
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Build or run a model whatever default device, autocast or inference mode the caller has."""
+    import torch
+
+    with torch.device("cpu"), torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+        yield
+
+
+@contextmanager
+def _own_type() -> Iterator[None]:
+    """Build a model in single precision whatever torch's default is."""
+    import torch
+
+    with _building:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 class Backbone:
@@ -58,10 +87,12 @@ class Backbone:
         Tag or file of the weights, None where the name says it all.
     device : str
         Where the model runs, as given by :func:`resolve_device`.
+    files : mapping
+        The files it was made of, with their stamps.
 
     Attributes
     ----------
-    model_name, pretrained, device
+    model_name, pretrained, device, files
         As given.
     least_side : int
         JPEG files may be decoded at half their size if no side gets shorter than this: four
@@ -92,10 +123,12 @@ class Backbone:
         model_name: str,
         pretrained: str | None,
         device: str,
+        files: FileStamps | None = None,
     ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.device = device
+        self.files = files or {}
         self.least_side = _DRAFT * int(np.max(model.visual.image_size))
         self.preprocess = preprocess
         self._model = model.to(device).eval()
@@ -104,7 +137,12 @@ class Backbone:
         self._text: dict[str, np.ndarray] = {}
         self._text_lock = threading.Lock()
         self._fingerprint: str | None = None
-        self.logit_scale = float(self._model.logit_scale.detach().exp())
+        self.logit_scale = float(self._model.logit_scale.detach().float().exp())
+        if not math.isfinite(self.logit_scale) or self.logit_scale > _LARGEST_SCALE:
+            raise self._damaged(
+                f"its logit_scale is {float(self._model.logit_scale):g}, which has to be the "
+                "logarithm of the scale (4.6 for 100)"
+            )
         self.n_features = int(self._encode_prompts([""]).shape[1])
 
     def __repr__(self) -> str:
@@ -117,9 +155,18 @@ class Backbone:
         if self._fingerprint is None:
             precision = "full" if self.device == "cpu" else "half"
             self._fingerprint = fingerprint(
-                self._model.visual, preprocess=f"{self.preprocess!r}", precision=precision
+                self._model.visual,
+                preprocess=f"{self.preprocess!r} {self.least_side}",
+                precision=precision,
             )
         return self._fingerprint
+
+    def _damaged(self, what: str) -> OSError:
+        weights = "" if self.pretrained is None else f", pretrained={self.pretrained!r}"
+        return OSError(
+            f"The weights of model_name={self.model_name!r}{weights} are damaged: {what}. "
+            "Get them again, or name others."
+        )
 
     def encode_images(self, batch: torch.Tensor | Sequence[torch.Tensor]) -> np.ndarray:
         """Encode a batch of preprocessed images.
@@ -137,8 +184,9 @@ class Backbone:
         import torch
 
         images = batch if isinstance(batch, torch.Tensor) else torch.stack(list(batch))
-        with torch.inference_mode():
-            return self._unit_rows(self._model.encode_image, images.to(self.device))
+        with _own_settings(), torch.inference_mode():
+            inputs = images.to(self.device, torch.float32)
+            return self._unit_rows(self._model.encode_image, inputs, "image")
 
     def resize(self, image: Image.Image) -> np.ndarray:
         """Apply the geometric part of `preprocess`: resize and crop, no normalisation.
@@ -204,13 +252,15 @@ class Backbone:
     def _encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
-        with torch.inference_mode():
+        with _own_settings(), torch.inference_mode():
             pixels = torch.from_numpy(np.stack(images)).to(self.device)
             # The channels stay last in memory, which convolutions are fastest with.
             batch = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
-            mean = torch.tensor(self._mean, device=self.device).view(-1, 1, 1)
-            std = torch.tensor(self._std, device=self.device).view(-1, 1, 1)
-            return self._unit_rows(self._model.encode_image, batch.sub_(mean).div_(std))
+            mean, std = (
+                torch.tensor(values, dtype=torch.float32, device=self.device).view(-1, 1, 1)
+                for values in (self._mean, self._std)
+            )
+            return self._unit_rows(self._model.encode_image, batch.sub_(mean).div_(std), "image")
 
     def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
         """Encode prompts; each distinct one is encoded once in the life of the process.
@@ -240,19 +290,21 @@ class Backbone:
     def _encode_prompts(self, prompts: list[str]) -> np.ndarray:
         import torch
 
-        with torch.inference_mode():
+        with _own_settings(), torch.inference_mode():
             tokens = self._tokenizer(prompts).to(self.device)
-            return self._unit_rows(self._model.encode_text, tokens)
+            return self._unit_rows(self._model.encode_text, tokens, "text")
 
-    def _unit_rows(self, encode: Any, inputs: torch.Tensor) -> np.ndarray:
+    def _unit_rows(self, encode: Any, inputs: torch.Tensor, tower: str) -> np.ndarray:
         import torch
 
         kind = torch.device(self.device).type
-        half = nullcontext() if kind == "cpu" else torch.autocast(kind, dtype=torch.float16)
-        with half:
+        with torch.autocast(kind, dtype=torch.float16, enabled=kind != "cpu"):
             features = encode(inputs)
         unit = torch.nn.functional.normalize(features.float(), dim=-1)
         rows: np.ndarray = unit.cpu().numpy()
+        # A row of NaN, of infinities or of zeros has no direction, nor then unit length.
+        if not np.allclose(np.einsum("ij,ij->i", rows, rows), 1, atol=1e-2):
+            raise self._damaged(f"its {tower} tower gives features that are not finite or all zero")
         return rows
 
     def _warn_if_cut(self, prompts: list[str]) -> None:
@@ -276,8 +328,9 @@ def _start_afresh_in_fork() -> None:
     Threads do not survive a fork: neither those that may hold a lock of ours, nor torch's, which
     a child would wait for without end. As in workers of torch's own data loader, one is left.
     """
-    global _lock
-    _lock = threading.RLock()
+    global _lock, _building
+    _lock, _building = threading.RLock(), threading.RLock()
+    _locks.clear()
     for backbone in _backbones.values():
         backbone._text_lock = threading.Lock()
     if _backbones:
@@ -340,17 +393,26 @@ def load_backbone(model_name: str, pretrained: str | None = None, device: str = 
     bundled = BUNDLED.get(model_name)
     own_weights = bundled is not None or model_name.startswith(("hf-hub:", "local-dir:"))
     weights = None if own_weights or not pretrained else os.fspath(pretrained)
-    key = (model_name, weights, device)
+    key = (*full_name(model_name, weights), device)
     with _lock:
-        if key not in _backbones:
-            parts = _build_bundled(bundled) if bundled else _build(find_checkpoint(*key[:2]))
-            _backbones[key] = Backbone(
-                *parts,
-                model_name=model_name,
-                pretrained=weights,
-                device=device,
-            )
-        return _backbones[key]
+        lock = _locks.setdefault(key, threading.RLock())
+    with lock:
+        found = _backbones.get(key)
+        if found is None or not is_unchanged(found.files):
+            found = _backbones[key] = _load(model_name, weights, device)
+        return found
+
+
+def _load(model_name: str, pretrained: str | None, device: str) -> Backbone:
+    """Make a model from its files, whose stamps are taken before they are read."""
+    bundled = BUNDLED.get(model_name)
+    checkpoint = None if bundled else find_checkpoint(model_name, pretrained)
+    files = stamp_files(bundled.files() if bundled else checkpoint.files())  # type: ignore[union-attr]
+    with _own_settings(), _own_type():
+        parts = _build_bundled(bundled) if bundled else _build(checkpoint)  # type: ignore[arg-type]
+    return Backbone(
+        *parts, model_name=model_name, pretrained=pretrained, device=device, files=files
+    )
 
 
 def resolve_device(device: str) -> str:
