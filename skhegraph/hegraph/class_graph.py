@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array, eye_array
+from scipy.sparse import csr_array, diags_array, eye_array, vstack
 
 from skhegraph.hegraph.messages import Edges
 from skhegraph.support import Floats, unit_rows
@@ -30,6 +30,8 @@ NEIGHBOURS = 5
 #: Weight of what a negative node hears from the positive and the visual node of its class: the
 #: described method's (Eq. 1-2).
 POLARITY = 0.5
+#: Cosines that differ by less are equal, but for rounding: all of them are kept, or none.
+TIE = 1e-9
 #: Classes whose similarities are computed at a time: bounds the memory.
 CLASSES_AT_ONCE = 1024
 #: Least length of what a relation gives: below it nodes are equal, but for rounding.
@@ -62,6 +64,8 @@ class Received(NamedTuple):
 def similar_classes(nodes: Floats) -> csr_array:
     """Edges `A` between classes: the `NEIGHBOURS` largest centred cosines above 0, as shares.
 
+    More where cosines are equal.
+
     Parameters
     ----------
     nodes : ndarray of shape (n_classes, n_features)
@@ -75,21 +79,15 @@ def similar_classes(nodes: Floats) -> csr_array:
     n_classes = len(nodes)
     unit = unit_rows(nodes - nodes.mean(axis=0))
     n_kept = min(NEIGHBOURS, n_classes - 1)
-    columns, weights = [], []
+    chunks = []
     for first in range(0, n_classes, CLASSES_AT_ONCE):
         cosine = unit[first : first + CLASSES_AT_ONCE] @ unit.T
         each = np.arange(len(cosine))
         cosine[each, first + each] = 0
-        best = np.argpartition(-cosine, n_kept - 1, axis=1)[:, :n_kept]
-        kept = np.maximum(np.take_along_axis(cosine, best, axis=1), 0)
-        kept /= np.maximum(kept.sum(axis=1, keepdims=True), LEAST_LENGTH)
-        columns.append(best.ravel())
-        weights.append(kept.ravel())
-    starts = np.arange(0, n_kept * n_classes + 1, n_kept)
-    shape = (n_classes, n_classes)
-    A = csr_array((np.concatenate(weights), np.concatenate(columns), starts), shape=shape)
-    A.eliminate_zeros()
-    return A
+        least = np.partition(cosine, -n_kept, axis=1)[:, -n_kept, None]
+        cosine[(cosine < least - TIE) | (cosine < TIE)] = 0
+        chunks.append(csr_array(cosine / np.maximum(cosine.sum(axis=1, keepdims=True), TIE)))
+    return csr_array(vstack(chunks))
 
 
 def to_unit(nodes: Floats) -> float:

@@ -320,7 +320,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         fitted = copy.copy(self)  # if it fails, the estimator is as it was
         fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
         fitted.n_samples_seen_ = _num_samples(X)
-        self.__dict__.update(vars(fitted))
+        self.__dict__ = fitted.__dict__
         return self
 
     def partial_fit(
@@ -379,7 +379,7 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
                 classes = np.concatenate([named, rows.y, *asked])
         updated._fit(rows, classes, None)
         updated.n_samples_seen_ = n_seen
-        self.__dict__.update(vars(updated))
+        self.__dict__ = updated.__dict__
         return self
 
     def _fit(self, rows: LabelledRows, classes: ArrayLike | None, shots_kept: int | None) -> None:

@@ -74,14 +74,15 @@ def test_a_name_is_enough_for_a_class(width: str) -> None:
     text = TEXT
     if width == "wide":  # the fit works in the span of rows and text, those of the named too
         X, queries, text = (np.pad(a, ((0, 0), (0, 90))) for a in (X, queries, TEXT))
-    clf = hegraph(text_features=text).fit(X, y, classes=NAMES)
+    clf = hegraph(text_features=(text, -text)).fit(X, y, classes=NAMES)
     assert clf.classes_.tolist() == NAMES.tolist()
     assert clf.coef_.shape == text.shape
     new = np.isin(truth, ["c", "f"])
     right = clf.predict(queries) == truth
     zero_shot = NAMES[(queries @ text.T).argmax(axis=1)] == truth
     assert right[new].mean() > zero_shot[new].mean() - 0.1
-    without = hegraph(text_features=text[[0, 1, 3, 4]]).fit(X, y)
+    others = text[[0, 1, 3, 4]]
+    without = hegraph(text_features=(others, -others)).fit(X, y)
     alone = without.predict(queries[~new]) == truth[~new]
     assert right[~new].mean() > alone.mean() - 0.05
     # Classes with images keep their classifier.
