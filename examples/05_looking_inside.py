@@ -3,8 +3,8 @@ Looking inside the graph
 ========================
 
 Each class has three nodes: one for its positive prompts, one for its negative prompts, one for its
-images. Six relations join them. This example draws the graph, shows what adaptation moved, and asks
-the two branches, text and images, separately.
+images. Seven relations join them. This example draws the graph, shows what adaptation moved, and
+asks the two branches, text and images, separately.
 """
 
 from pathlib import Path
@@ -28,7 +28,8 @@ clf.fit(features[support], names[support])
 # %%
 # The graph as data
 # -----------------
-# ``to_hetero_data`` gives the graph to torch_geometric, ``graph_`` its nodes as NumPy arrays.
+# ``to_hetero_data`` gives the graph to torch_geometric: the edges along which messages went, times
+# the strength with which their relation acted. ``graph_`` has its nodes as NumPy arrays.
 
 graph = clf.to_hetero_data()
 for source, _, target in graph.edge_types:
@@ -52,9 +53,9 @@ for branch, proba in branches.items():
 # %%
 # The pictures
 # ------------
-# Left: the strongest edges of each relation. Classes with similar text are neighbours along each
-# arc. The negatives of this CLIP point away from the positives, so that the edges between the two
-# nodes of one class, whose sign the method turns, are the strongest of all.
+# Left: the strongest edges of each relation, with its strongest in the legend. Classes with similar
+# text are neighbours along each arc. A node hears from its own class first, and from those whose
+# text is like its own; negative nodes hear what their class is not, with the sign turned.
 #
 # Right: where the text alone would put the images of each class, where the mean of its four images
 # is, and where the visual node ends up. With few images a mean is uncertain, and the node is drawn

@@ -174,7 +174,7 @@ METHODS: dict[str, Method] = {
         [{"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]}],
     ),
     "HeGraphAdapter, as described": Method(with_text(HeGraphAdapterClassifier, random_state=0)),
-    OURS: Method(with_text(HeGraphClassifier, random_state=0)),
+    OURS: Method(with_text(HeGraphClassifier)),
 }
 
 

@@ -297,7 +297,7 @@ def search_on_cluster(client: Any) -> None:
     from skhegraph import cluster
 
     X, y = search_problem()
-    clf = HeGraphClassifier(text_features="prototypes", device="cpu", random_state=0)
+    clf = HeGraphClassifier(text_features="prototypes", device="cpu")
     grid = {"penalty": np.geomspace(1, 100, 24).tolist()}
 
     def on_workers() -> None:
@@ -315,7 +315,7 @@ def search_on_cluster(client: Any) -> None:
 
 def search_alone(warm_up: bool = False) -> None:
     """Half the candidates of `search_on_cluster`."""
-    clf = HeGraphClassifier(text_features="prototypes", device="cpu", random_state=0)
+    clf = HeGraphClassifier(text_features="prototypes", device="cpu")
     grid = {"penalty": np.geomspace(1, 100, 24).tolist()[: 1 if warm_up else 12]}
     GridSearchCV(clf, grid, cv=5, refit=False).fit(*search_problem())
 

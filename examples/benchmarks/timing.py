@@ -67,7 +67,7 @@ def support(n_classes: int, shots: int, width: int = 512) -> tuple[np.ndarray, .
 
 def hegraph(text: np.ndarray, negative: np.ndarray, **params: object) -> HeGraphClassifier:
     """Classifier on given text features, on the CPU."""
-    return HeGraphClassifier(text_features=(text, negative), device="cpu", random_state=0, **params)
+    return HeGraphClassifier(text_features=(text, negative), device="cpu", **params)
 
 
 def image_files(folder: Path, count: int) -> list[str]:

@@ -12,11 +12,15 @@ Nodes (:mod:`~skhegraph.hegraph.graph`)
     that of its negative prompts ("a photo of no dog."); `V_c`, the mean support feature.
 
 Edges
-    Cosines of the initial nodes along six relations, p->n, v->n, p->p, v->p, n->p and v->v; same
-    class edges that touch a negative node change sign.
+    Between the nodes of one class, and between classes that are alike. The described method takes
+    cosines of the initial nodes along six relations, p->n, v->n, p->p, v->p, n->p and v->v, dense,
+    and changes the sign of same class edges that touch a negative node.
 
 HeGraphClassifier (ours)
 ------------------------
+
+All six relations and p->v, on one graph (:meth:`~skhegraph.HeGraphClassifier.to_hetero_data` shows
+the edges in use, times the strength with which they acted).
 
 1.  *Messages adapt the visual nodes* (:mod:`~skhegraph.hegraph.messages` has their strengths,
     :mod:`~skhegraph.hegraph.visual` what they do). With the centred text
@@ -26,7 +30,8 @@ HeGraphClassifier (ours)
 
     the text of a class says where its images are (`rho`, p->v), classes whose texts are alike move
     together (`g`, v->v), and each has a freedom `v` of its own. The strengths maximise the marginal
-    likelihood of the class means, and the posterior means take the place of `V`.
+    likelihood of the class means, and the posterior means take the place of `V`. (A linear message
+    through a trained matrix with a Gaussian prior is exactly this.)
 
 2.  *Two branches, one prediction* (:mod:`~skhegraph.hegraph.fusion`). The logits are
 
@@ -37,21 +42,29 @@ HeGraphClassifier (ours)
     logits of the support rows, which have a closed form, under log-normal priors: text may be
     nearly all (95 % zero-shot) or nearly nothing, and no validation set is needed.
 
-3.  *Residuals adapt the classes* (:mod:`~skhegraph.hegraph.residuals`) to what the two leave over:
-    `sum_i w_i CE(logits_i + D z_i) + penalty |D|^2 / 2`, a convex problem, in coordinates in which
-    classes are known to differ, as many as hold 99 % of the variance of the rows.
+3.  *Messages and residuals adapt the text nodes* (:mod:`~skhegraph.hegraph.class_graph`,
+    :mod:`~skhegraph.hegraph.text_nodes`). The positive node of each class receives
+
+        N' = N - (P + V) / 2                                          p->n, v->n        Eq. 1-2
+        M  = w_pp (I + A) P + w_vp (I + A) V - w_np (I + A) N'        p->p, v->p, n->p  Eq. 3-4
+
+    from its own nodes and, by the edges `A`, from the five classes whose texts are most alike.
+    As in the described network one matrix `W` serves all classes and relations; it is linear, with
+    a ridge for tanh, and each class has a residual of its own:
+
+        D = M W' + R,    sum_i w_i CE(logits_i + D z_i) + penalty (|W|^2 + |R|^2) / 2.
+
+    The problem is convex. A row hears its own class without itself. The matrix acts from two
+    shots on (`w sqrt(1 - 1/k)`), `R` always, in the directions in which classes are known to
+    differ.
 
 All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
 
 A class that has a name and no image gets the visual node that its text and the nodes of similar
-classes predict (1), its text logits (2), and no residual. How familiar an image is
-(:mod:`~skhegraph.hegraph.familiarity`) is its density about the visual nodes, and how far one class
-stands above the others. What an answer rests on (:mod:`~skhegraph.hegraph.evidence`) are the parts
-of its logits.
-
-The learned network of the paper can adapt the positive nodes between steps 2 and 3; its path
-weights are parameters, 0 by default: examples/benchmarks/ablation.md has what it earns. Negative
-nodes act through it alone.
+classes predict (1) and its text logits (2); what training adds (3) are classes with images. How
+familiar an image is (:mod:`~skhegraph.hegraph.familiarity`) is its density about the visual nodes,
+and how far one class stands above the others. What an answer rests on
+(:mod:`~skhegraph.hegraph.evidence`) are the parts of its logits.
 
 HeGraphAdapterClassifier (as described)
 ---------------------------------------

@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples
 
 from skhegraph.feature_classifier import (
-    LinearFeatureClassifier,
     TextFeatures,
     non_negative,
     positive,
-    softmax_rows,
 )
 from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches
-from skhegraph.hegraph.class_graph import Paths, acting_edges
-from skhegraph.hegraph.familiarity import evidence, familiarity, log_density
+from skhegraph.hegraph.class_graph import Paths
+from skhegraph.hegraph.fitted_graph import FittedGraph
 from skhegraph.hegraph.parameters import (
     NEGATIVE_TO_POSITIVE,
     POSITIVE_TO_POSITIVE,
@@ -36,23 +33,14 @@ from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templa
 from skhegraph.support import Floats, Support
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from torch_geometric.data import HeteroData
+    pass
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
 SHOTS_KEPT = 64
-#: Parameters that are strengths of relations.
-STRENGTHS = (
-    "positive_to_visual",
-    "visual_to_visual",
-    "positive_to_positive",
-    "visual_to_positive",
-    "negative_to_positive",
-)
 
 
-class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
+class HeGraphClassifier(FittedGraph, PromptedClassifier):
     """Few-shot classifier on CLIP features that adapts text and images on a heterogeneous graph.
 
     One graph joins a positive-text, a negative-text and a visual node of each class. Messages
@@ -457,106 +445,3 @@ class HeGraphClassifier(LinearFeatureClassifier, PromptedClassifier):
         self.prompts_ = [list(group) for group in prompts]
         rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
         self.prompt_features_ = rows.astype(np.float32)
-
-    def _unknown(self, Z: Floats, logits: Floats) -> NDArray[np.bool_]:
-        unreadable = super()._unknown(Z, logits)
-        if self.unknown_threshold is None:
-            return unreadable
-        check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
-        return unreadable | (self._familiarity(Z, logits) < self.unknown_threshold)
-
-    def _familiarity(self, Z: Floats, logits: Floats) -> Floats:
-        density = log_density(
-            Z,
-            self.visual_nodes_,
-            self.visual_whitener_,
-            self.visual_centre_,
-            self.outside_variance_,
-        )
-        return familiarity(density, evidence(logits), self.familiarity_scale_)
-
-    def score_samples(self, X: ArrayLike) -> Floats:
-        """How familiar each sample is: whether it belongs to any of the classes.
-
-        The sum of two measures, :mod:`skhegraph.hegraph.familiarity`: the density of the images
-        about the adapted visual nodes, and how far one class stands out. (Ours: the paper has no
-        unknown classes.)
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Image features. A row that is NaN throughout gives NaN.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Higher is more familiar: standard deviations of left-out support rows from their mean.
-            `predict` compares it with `unknown_threshold`.
-        """
-        return self._in_chunks(X, lambda Z: self._familiarity(Z, self._logits(Z)))
-
-    def explain(self, X: ArrayLike, n_classes: int = 3, n_support: int = 3) -> pd.DataFrame:
-        """Why: evidence of text and images for the top classes of each sample.
-
-        :func:`skhegraph.inspection.explain` does the same for a pipeline from images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Image features.
-        n_classes, n_support : int, default=3
-            Most probable classes of each sample, and support rows of each.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row per sample and class; columns as of :func:`skhegraph.hegraph.evidence.explain`.
-        """
-        from skhegraph.hegraph.evidence import explain
-
-        Z = np.asarray(self._in_chunks(X, lambda rows: rows), dtype=np.float64)
-        return explain(self, Z, n_classes=n_classes, n_support=n_support)
-
-    def branch_proba(self, X: ArrayLike) -> Bunch:
-        """Probabilities of the text-based, the visual-based and the fused classifier.
-
-        Each includes the probability of the classes before an image is seen (`log_prior_`).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Image features.
-
-        Returns
-        -------
-        Bunch
-            `text`, `visual` and `fused`, each an ndarray of shape (n_samples, n_classes).
-        """
-
-        def each(Z: Floats) -> Floats:
-            text = Z @ self.text_coef_.T + self.text_intercept_
-            visual = Z @ self.visual_coef_.T + self.visual_intercept_
-            parts = (text + self.log_prior_, visual + self.log_prior_, self._logits(Z))
-            return np.stack([softmax_rows(part) for part in parts], axis=1)
-
-        proba = self._in_chunks(X, each)
-        return Bunch(text=proba[:, 0], visual=proba[:, 1], fused=proba[:, 2])
-
-    def to_hetero_data(self) -> HeteroData:
-        """The edges that acted in this fit, as torch_geometric data (imports torch).
-
-        Returns
-        -------
-        torch_geometric.data.HeteroData
-            Initial nodes `x` and, for each relation that acted, `edge_index` and `edge_weight`: the
-            edges that the messages were gathered along times the strength with which they acted
-            (:mod:`skhegraph.hegraph.class_graph`). Edges from class to class join those with
-            images.
-        """
-        check_is_fitted(self)
-        from skhegraph.hegraph.graph import edge_lists
-
-        strengths = {name: getattr(self, f"{name}_") for name in STRENGTHS}
-        with_images = np.unique(self.support_labels_)
-        edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
-        return edge_lists(self.graph_, edges, with_images)

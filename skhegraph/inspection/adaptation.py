@@ -21,8 +21,8 @@ class AdaptationDisplay:
     about `m0 + rho t_c` (:mod:`skhegraph.hegraph`, step 1). That prediction, the class mean `V_c`
     and the adapted node `V'_c` are points of one space, of which the picture shows the two
     directions with the largest variance. A class with a name alone has no mean: it stays where text
-    and other classes put it. What the residuals learn afterwards is no movement of a node and not
-    in the picture.
+    and other classes put it. What training adds to the text nodes is no movement of a
+    visual node and not in the picture.
 
     Parameters
     ----------
