@@ -94,7 +94,7 @@ train_and_test = list(FewShotSplit(2, n_splits=3, random_state=0).split(features
 paths = {
     "negatives off": {"negative_to_positive": 0.0},
     "by default": {},
-    "four times that": {"negative_to_positive": 1.0},
+    "ten times that": {"negative_to_positive": 1.0},
 }
 for label, weights in paths.items():
     clf = HeGraphClassifier("skhegraph-lite", **weights)

@@ -25,6 +25,12 @@ from skhegraph.hegraph.visual import Discriminant, VisualModel
 from skhegraph.parallel import for_rows, precision_of
 from skhegraph.support import Floats, Ints, Support, effective_weights, in_span
 
+#: Power of the shots, from two on, with which the ridge on the trained nodes grows: the more rows a
+#: class has, the more of its visual node each training row has seen, and the less its loss says of
+#: new ones. Against a ridge that does not grow, 0.010 nats less at 16 shots and 0.002 at 8 in the
+#: mean over the pools of ten sets.
+RIDGE_POWER = 0.5
+
 
 class Strengths(NamedTuple):
     """Parameters of :class:`skhegraph.HeGraphClassifier` that are scalars of the graph.
@@ -112,7 +118,8 @@ def adapt(support: Support, prior: Floats, strengths: Strengths, text_source: st
     paths = acting_paths(support, strengths.paths, bool(text_source))
     messages = messages_into_text(inside, fusion.discriminant, paths)
     seen, logits = training_logits(inside, fusion, rows)
-    penalty = strengths.penalty / wrong_class_spread(seen[rows], support.y[rows]) ** 2
+    growth = max(shots_per_class(support) / 2, 1) ** RIDGE_POWER
+    penalty = strengths.penalty * growth / wrong_class_spread(seen[rows], support.y[rows]) ** 2
     root, centre = fusion.discriminant.prior_root(), inside.visual.mean(axis=0)
     trained = fit_text_nodes(inside.X, support.y, weight, logits, penalty, root, centre, messages)
     scale = fit_familiarity(inside, fusion, trained, rows, prior)

@@ -84,13 +84,13 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         Messages between visual nodes whose texts are alike, in units of the variance of a class
         mean about its prediction: at 1 half of that variance is shared between alike classes; 0
         switches it off. None estimates it. Needs texts that differ.
-    positive_to_positive : float, default=0.5
+    positive_to_positive : float, default=0.25
         Path weight of the messages among text nodes whose texts are alike (Eq. 3). Of this and the
         next two: at 1 a message may change a text node as much as its own residual may; 0 switches
         the relation off. From two shots on. Needs text.
-    visual_to_positive : float, default=1.0
+    visual_to_positive : float, default=1.5
         Path weight of the messages from visual to text nodes (Eq. 3).
-    negative_to_positive : float, default=0.25
+    negative_to_positive : float, default=0.1
         Path weight of the messages from negative to positive text nodes (Eq. 4); the negative nodes
         have heard from both others (Eq. 1-2). Needs text.
     text_weight : float or None, default=None
@@ -103,7 +103,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     penalty : float, default=3.0
         Strength of the ridge on the trained matrix and the residuals, in units of one over the
         variance of the logits: a residual is expected to change them by 1 / sqrt(penalty) of
-        their spread.
+        their spread. It grows with the square root of the shots from two on.
     class_weight : {"balanced"}, dict or None, default="balanced"
         How much the classes count in the log-loss, and how likely they are before an image is
         seen. ``"balanced"``: equally, however many rows each has, since a support set is drawn by

@@ -169,9 +169,9 @@ def test_edges_drawn_are_those_gathered_times_their_strength() -> None:
         ("visual", "visual"): 2.0 * K,
         ("positive", "negative"): -0.5 * np.eye(C),
         ("visual", "negative"): -0.5 * np.eye(C),
-        ("positive", "positive"): 0.5 * share * into,
-        ("visual", "positive"): share * into,
-        ("negative", "positive"): -0.25 * share * into,
+        ("positive", "positive"): 0.25 * share * into,
+        ("visual", "positive"): 1.5 * share * into,
+        ("negative", "positive"): -0.1 * share * into,
     }.items():
         np.testing.assert_allclose(dense(source, target), want, atol=1e-6)
 

@@ -155,7 +155,7 @@ def test_path_weights_act_by_what_more_shots_tell() -> None:
     assert clf.visual_to_positive_ == pytest.approx(0.7 * share)
     alone = hegraph(text_features="prototypes").fit(X, Y)
     assert (alone.positive_to_positive_, alone.negative_to_positive_) == (0, 0)
-    assert alone.visual_to_positive_ == pytest.approx(share)
+    assert alone.visual_to_positive_ == pytest.approx(1.5 * share)
 
 
 def test_given_shrinkage_stays() -> None:
