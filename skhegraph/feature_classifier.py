@@ -118,16 +118,26 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))))
 
     def _support(
-        self, rows: LabelledRows, classes: ArrayLike | None = None, *, distinct: bool = False
+        self,
+        rows: LabelledRows,
+        classes: ArrayLike | None = None,
+        *,
+        distinct: bool = False,
+        seen: NDArray[Any] | None = None,
     ) -> Support:
         """Make the support set of validated rows, set `classes_` and `logit_scale_`.
 
-        `classes` may name classes without a row. With `distinct`, equal rows of a class become one
+        `classes` may name classes without a row; `seen` are labels given before, whose rows may be
+        gone: text follows them too. With `distinct`, equal rows of a class become one
         row with the sum of their weights, in an order that depends on the values alone, and the
         scale of the weights does not count.
         """
         # Labels of rows of weight zero too: text and names follow the sorted labels.
         labels, asked = all_labels(rows.y, classes)
+        if seen is not None:
+            named = labels[asked]
+            labels = np.union1d(labels, seen)
+            asked = np.isin(labels, named)
         keep = rows.weight > 0
         X, y, weight = unit_rows(rows.X[keep].astype(np.float64)), rows.y[keep], rows.weight[keep]
         with_rows, index = np.unique(y, return_inverse=True)

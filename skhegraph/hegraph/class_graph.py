@@ -24,8 +24,9 @@ from scipy.sparse import csr_array, diags_array, eye_array, vstack
 from skhegraph.hegraph.messages import Edges
 from skhegraph.support import Floats, unit_rows
 
-#: Classes that a class is joined to, those whose text is most alike. From 2 to all of them the
-#: log-loss changes by less than 0.002 on every set looked at.
+#: Classes that a class is joined to, those whose text is most alike. Without any, with five and
+#: with all of them the log-loss on draws from the pools of four sets differs by 0.001 in the mean
+#: over 1 to 16 shots; at two shots five are best, 0.010 below none and 0.005 below all.
 NEIGHBOURS = 5
 #: Weight of what a negative node hears from the positive and the visual node of its class: the
 #: described method's (Eq. 1-2).

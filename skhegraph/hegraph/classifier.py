@@ -157,6 +157,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         all that `partial_fit` was given.
     support_share_ : ndarray of shape (m,)
         Share of each in the adapted visual node of its class, in the direction where it is least.
+    labels_seen_ : ndarray
+        Labels given so far, those of rows of weight 0 and of `classes` too: rows of text features
+        follow them.
     support_whole_, n_samples_seen_ : bool, int
         Whether these are all rows given, and how many were given so far.
     graph_ : dict
@@ -365,14 +368,22 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             if len(named) or classes is not None:
                 asked = [] if classes is None else [np.asarray(classes)]
                 classes = np.concatenate([named, rows.y, *asked])
-        updated._fit(rows, classes, None)
+        updated._fit(rows, classes, None, self.labels_seen_ if fitted else None)
         updated.n_samples_seen_ = n_seen
         self.__dict__ = updated.__dict__
         return self
 
-    def _fit(self, rows: LabelledRows, classes: ArrayLike | None, shots_kept: int | None) -> None:
-        """Fit on validated rows, and keep them."""
-        support = self._support(rows, classes, distinct=True)
+    def _fit(
+        self,
+        rows: LabelledRows,
+        classes: ArrayLike | None,
+        shots_kept: int | None,
+        seen: NDArray[Any] | None = None,
+    ) -> None:
+        """Fit on validated rows, and keep them; `seen` are the labels given before."""
+        support = self._support(rows, classes, distinct=True, seen=seen)
+        given = [part for part in (rows.y, seen, classes) if part is not None]
+        self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
         source = self._text_source()

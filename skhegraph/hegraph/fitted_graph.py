@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +59,10 @@ class FittedGraph(LinearFeatureClassifier):
             return unreadable
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         return unreadable | (self._familiarity(Z, logits) < self.unknown_threshold)
+
+    def _with_unknown(self, index: Ints, unknown: NDArray[np.bool_]) -> NDArray[Any]:
+        check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
+        return super()._with_unknown(index, unknown)
 
     def _familiarity(self, Z: Floats, logits: Floats) -> Floats:
         density = log_density(

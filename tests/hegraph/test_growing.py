@@ -243,3 +243,35 @@ def test_real_pairs_do_not_warn(shared_data: Path) -> None:
             HeGraphClassifier(text_features=data["text_pos"].astype(float)).fit(
                 data["train_features"][rows].astype(float), y[rows]
             )
+
+
+def test_labels_of_weight_zero_keep_their_rows_of_text() -> None:
+    """Issue 17.1: text rows follow all labels given, those of rows that no longer count too."""
+    X, y = make_rows([0, 1, 2], 3)
+    weight = np.where(y == "b", 0.0, 1.0)
+    clf = hegraph(text_features=TEXT[:3]).partial_fit(X, y, sample_weight=weight)
+    assert clf.classes_.tolist() == ["a", "c"] and clf.labels_seen_.tolist() == ["a", "b", "c"]
+    more, labels = make_rows([3], 3)
+    with pytest.raises(ValueError, match=r"shape \(3, .*expected \(4,"):
+        clf.partial_fit(more, labels)
+    clf = hegraph(text_features=TEXT[:4])
+    whole = np.vstack([X, more]), np.concatenate([y, labels]), np.concatenate([weight, np.ones(3)])
+    want = clf.fit(whole[0], whole[1], sample_weight=whole[2]).predict_proba(X)
+    with pytest.raises(ValueError, match=r"shape \(4, .*expected \(3,"):
+        hegraph(text_features=TEXT[:4]).partial_fit(X, y, sample_weight=weight)
+    first = hegraph(text_features=TEXT[:4]).partial_fit(
+        np.vstack([X, more[:1]]),
+        np.concatenate([y, labels[:1]]),
+        sample_weight=np.append(weight, 0.0),
+    )
+    got = first.partial_fit(more, labels).predict_proba(X)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_a_label_for_unknowns_of_another_type_after_the_fit_is_refused() -> None:
+    """Issue 17.8: one array of labels cannot hold both."""
+    X, _ = make_rows([0, 1], 3)
+    clf = hegraph(text_features=TEXT[:2]).fit(X, [0, 0, 0, 1, 1, 1])
+    clf.set_params(unknown_label="none")
+    with pytest.raises(ValueError, match="unknown_label='none'"):
+        clf.predict(np.vstack([X[:1], np.full_like(X[:1], np.nan)]))
