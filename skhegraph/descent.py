@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,12 +52,6 @@ def balanced_order(y: Ints, rng: np.random.RandomState) -> Ints:
     first = np.searchsorted(y[by_class], np.arange(y.max() + 1))
     turn = np.arange(len(y)) - first[y[by_class]]
     return by_class[np.lexsort((rng.permutation(len(y)), turn))]
-
-
-def in_turns(order: Ints, batch_size: int, n_steps: int) -> list[Ints]:
-    """Rows of each step: blocks of a fixed order, from the start again where it ends."""
-    starts = cycle(range(0, len(order), batch_size))
-    return [order[first : first + batch_size] for first in islice(starts, n_steps)]
 
 
 def descend(

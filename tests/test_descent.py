@@ -10,7 +10,6 @@ from skhegraph.descent import (
     balanced_order,
     cosine_rates,
     descend,
-    in_turns,
     shuffled_batches,
 )
 
@@ -52,11 +51,6 @@ def test_three_thousand_classes_are_all_seen_in_the_first_3000_rows() -> None:
     y = np.repeat(np.arange(3000), 16)
     order = balanced_order(y, np.random.RandomState(0))
     assert len(np.unique(y[order[:3000]])) == 3000
-
-
-def test_turns_start_again_where_the_order_ends() -> None:
-    got = in_turns(np.array([3, 1, 2, 0, 4]), 2, 5)
-    assert [rows.tolist() for rows in got] == [[3, 1], [2, 0], [4], [3, 1], [2, 0]]
 
 
 def test_steps_are_adamw_by_hand() -> None:

@@ -89,11 +89,6 @@ def test_unknown_device_and_seed(name: str, value: Any) -> None:
         adapter(**{name: value}).fit(X, Y)
 
 
-def test_top_k_above_the_class_count() -> None:
-    with pytest.raises(ValueError, match=r"top_k=4 is above the number of classes \(3\)"):
-        adapter(top_k=4).fit(X, Y)
-
-
 @numbers
 def test_the_largest_accepted_value_gives_probabilities(make: Any, name: str, zero: bool) -> None:
     with warnings.catch_warnings():  # some act through others alone

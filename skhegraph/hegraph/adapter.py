@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import math
+import warnings
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skhegraph.feature_classifier import TextFeatures, non_negative, positive
+from skhegraph.hegraph.cache import fuse_cache, zero_shot_logits
+from skhegraph.hegraph.fusion import shots_per_class, wrong_class_spread
 from skhegraph.hegraph.logits import cache_logits, text_logits
-from skhegraph.hegraph.parameters import check_top_k
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, unit_rows
+from skhegraph.support import Floats, Support, unit_rows
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+    from skhegraph.hegraph.network import PathWeights
 
 
 class HeGraphAdapterClassifier(PromptedClassifier):
-    """The Heterogeneous Graph Adapter as its authors describe it, for comparison.
+    """The Heterogeneous Graph Adapter as it is described, for comparison.
 
-    The graph adapts the positive text nodes (Eq. 1-4) and shifts every row of a cache of the
-    support features by what its class receives from the other visual nodes (Eq. 5-6). The text
-    logits are `tau cos(z, P')` (Eq. 7), the visual logits those of the cache (Eq. 8); both train
-    together on `CE(text) + loss_weight CE(visual)` (Eq. 9), and their probabilities are averaged.
+    The graph adapts the positive text nodes (Eq. 1-4) with one trained matrix per target type, and
+    gives text logits `tau cos(z, P')` (Eq. 7); a cache of the support features gives visual logits
+    (Eq. 8). By default the two are added as logits, with weights and a sharpness that leave-one-out
+    logits of the support rows tell (:mod:`skhegraph.hegraph.cache`), and the network trains on what
+    the cache leaves over. With ``fusion="probabilities"`` both train together on
+    `CE(text) + loss_weight CE(visual)` (Eq. 9), the rows of the cache are shifted by what their
+    class receives from other visual nodes (Eq. 5-6), and the probabilities are averaged.
 
-    Follows Zhao et al. [1]_, of which no author code is public: the equations are as an unofficial
-    re-implementation states them, and so are 30 epochs of AdamW on mini-batches of 32 rows, with
-    cosine decay after one epoch at 1e-5, and tanh. Three things are ours: a row never meets
-    itself in the cache while training (it would teach nothing), the cache sum is divided by the
-    shots of the class, and features are of unit length. It does not claim the paper's numbers.
+    Follows Zhao et al. [1]_, of which no author code is public. The node types and the kinds of
+    edges are stated in the paper's abstract. The equations, path weights, tanh, averaged
+    probabilities and mini-batches of 32 rows are second-hand, from an unofficial re-implementation.
+    Ours are: logits that are added, and their weights; matrices that start at zero, which is
+    zero-shot, and a pull towards it; sparse edges; a row that never meets itself in the cache; the
+    cache sum divided by the shots of the class. It does not claim the paper's numbers.
 
     Parameters
     ----------
@@ -57,25 +68,38 @@ class HeGraphAdapterClassifier(PromptedClassifier):
     negative_to_positive : float, default=0.2
         Path weight `a_np` (Eq. 3-4) in training.
     negative_to_positive_predict : float or None, default=None
-        `a_np` after training; None takes half of `negative_to_positive`, as described (0.1).
-    visual_to_visual : float, default=0.5
-        Path weight `g` of the cache shift (Eq. 5-6).
-    top_k : int or None, default=None
-        Keep the `top_k` strongest edges into each node; None keeps all.
-    sharpness : float, default=1.0
-        `beta` of the cache (Eq. 8).
-    visual_weight : float, default=1.0
-        Weight `w` of the visual probabilities against those of the text.
-    loss_weight : float, default=0.1
-        `lambda` of the joint loss (Eq. 9).
+        `a_np` after training; None takes `negative_to_positive`, and half of it, as described,
+        with probabilities.
+    top_k : int or None, default=5
+        Keep the `top_k` strongest edges into each node, or all where there are fewer; None keeps
+        all, and then each node is mostly the mean of all others.
+    node_norm : float, default=10.0
+        Length of the nodes that the network sees. CLIP's raw features are about 10 long; at length
+        1 tanh is a straight line, and the path weights mean something else.
+    fusion : {"logits", "probabilities"}, default="logits"
+        What is added: logits, or probabilities, as described.
+    sharpness : float or None, default=None
+        `beta` of the cache (Eq. 8). None chooses it by the held-out loss; 1 with probabilities.
+    visual_weight : float or None, default=None
+        Weight of the cache, `b` of the logits or `w` of the probabilities. None estimates it; 1
+        with probabilities.
+    penalty : float, default=0.05
+        Pull of the text logits to zero-shot, in units of one over the variance of the fused logits
+        and over twice the shots. With logits alone.
+    visual_to_visual : float or None, default=None
+        Path weight `g` of the cache shift (Eq. 5-6), with probabilities alone; None is 0.5.
+    loss_weight : float or None, default=None
+        `lambda` of the joint loss (Eq. 9), with probabilities alone; None is 0.1.
     learning_rate : float, default=1e-3
-        First rate of the cosine schedule, after one epoch at 1e-5.
-    n_epochs : int, default=30
+        First rate of the cosine schedule of AdamW.
+    n_epochs : int, default=60
         Passes over the support set.
-    batch_size : int, default=32
-        Rows per step.
+    batch_size : int or None, default=None
+        Rows per step; None takes all. With probabilities the described schedule is 30 epochs of
+        batches of 32; with nodes of length 10 a rate of 5e-3 and 100 epochs fit better.
     random_state : int, RandomState instance or None, default=None
-        Start of the matrices, uniform in +-1/sqrt(n_features), and order of the rows.
+        Order of the rows, and with probabilities the start of the matrices, uniform in
+        +-1/sqrt(n_features).
     device : str, default="auto"
         Where the text tower and the training run; predicting runs on NumPy.
     verbose : int, default=0
@@ -90,13 +114,13 @@ class HeGraphAdapterClassifier(PromptedClassifier):
     negative_nodes_ : ndarray of shape (n_classes, n_features), float32
         Adapted negative nodes `N'`.
     cache_keys_ : ndarray of shape (n_samples, n_features), float32
-        Shifted support rows `X'`, unit rows.
+        Support rows, with probabilities shifted ones `X'`; unit rows.
     cache_labels_ : ndarray of shape (n_samples,)
         Their class indices.
     cache_weights_ : ndarray of shape (n_samples,)
         Their weights.
-    logit_scale_, sharpness_, visual_weight_ : float
-        `tau`, `beta` and `w` in use.
+    logit_scale_, sharpness_, text_weight_, visual_weight_ : float
+        `tau`, `beta`, `a` (1 with probabilities) and `b` or `w` in use.
     loss_curve_ : list of float
         Training loss before each step.
 
@@ -127,14 +151,17 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         "visual_to_positive": [non_negative()],
         "negative_to_positive": [non_negative()],
         "negative_to_positive_predict": [non_negative(), None],
-        "visual_to_visual": [non_negative()],
         "top_k": [Interval(Integral, 1, None, closed="left"), None],
-        "sharpness": [positive()],
-        "visual_weight": [non_negative()],
-        "loss_weight": [non_negative()],
+        "node_norm": [positive()],
+        "fusion": [StrOptions({"logits", "probabilities"})],
+        "sharpness": [positive(), None],
+        "visual_weight": [non_negative(), None],
+        "penalty": [non_negative()],
+        "visual_to_visual": [non_negative(), None],
+        "loss_weight": [non_negative(), None],
         "learning_rate": [positive()],
         "n_epochs": [Interval(Integral, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -155,14 +182,17 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         visual_to_positive: float = 0.24,
         negative_to_positive: float = 0.2,
         negative_to_positive_predict: float | None = None,
-        visual_to_visual: float = 0.5,
-        top_k: int | None = None,
-        sharpness: float = 1.0,
-        visual_weight: float = 1.0,
-        loss_weight: float = 0.1,
+        top_k: int | None = 5,
+        node_norm: float = 10.0,
+        fusion: str = "logits",
+        sharpness: float | None = None,
+        visual_weight: float | None = None,
+        penalty: float = 0.05,
+        visual_to_visual: float | None = None,
+        loss_weight: float | None = None,
         learning_rate: float = 1e-3,
-        n_epochs: int = 30,
-        batch_size: int = 32,
+        n_epochs: int = 60,
+        batch_size: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
         verbose: int = 0,
@@ -183,10 +213,13 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         self.visual_to_positive = visual_to_positive
         self.negative_to_positive = negative_to_positive
         self.negative_to_positive_predict = negative_to_positive_predict
-        self.visual_to_visual = visual_to_visual
         self.top_k = top_k
+        self.node_norm = node_norm
+        self.fusion = fusion
         self.sharpness = sharpness
         self.visual_weight = visual_weight
+        self.penalty = penalty
+        self.visual_to_visual = visual_to_visual
         self.loss_weight = loss_weight
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
@@ -220,65 +253,144 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        from skhegraph.clip.model import resolve_device
-        from skhegraph.hegraph.graph import build_graph
-        from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
-        from skhegraph.hegraph.training import train_jointly
-
         support = self._validate_support(X, y, sample_weight, distinct=True)
-        check_top_k(self.top_k, support.n_classes)
-        rng = check_random_state(self.random_state)
-        nodes = {
+        if self.fusion == "logits":
+            self._fit_logits(support)
+        else:
+            self._fit_probabilities(support)
+        self.cache_labels_, self.cache_weights_ = support.y, support.sample_weight
+        return self
+
+    def _paths(self, visual_to_visual: float = 0.0) -> PathWeights:
+        """Path weights of the network."""
+        from skhegraph.hegraph.network import PathWeights
+
+        return PathWeights(
+            self.positive_to_negative,
+            self.visual_to_negative,
+            self.positive_to_positive,
+            self.visual_to_positive,
+            self.negative_to_positive,
+            visual_to_visual,
+        )
+
+    def _graph(self, support: Support) -> HeteroData:
+        """Graph whose nodes have the length `node_norm`."""
+        from skhegraph.hegraph.graph import build_graph
+
+        kinds = {
             "positive": support.positive,
             "negative": support.negative,
-            "visual": support.visual,
+            "visual": unit_rows(support.visual),
         }
-        width = support.X.shape[1]
-        W_n, W_p, W_v = rng.uniform(-1.0, 1.0, (3, width, width)) / np.sqrt(width)
-        network = HeteroGraphNetwork(
-            build_graph(nodes, self.top_k),
-            PathWeights(
-                self.positive_to_negative,
-                self.visual_to_negative,
-                self.positive_to_positive,
-                self.visual_to_positive,
-                self.negative_to_positive,
-                self.visual_to_visual,
-            ),
-            (W_n, W_p, W_v),
-            resolve_device(self.device),
-        )
-        self.loss_curve_ = train_jointly(
-            network,
+        nodes = {kind: self.node_norm * array for kind, array in kinds.items()}
+        top_k = None if self.top_k is None else min(self.top_k, support.n_classes)
+        return build_graph(nodes, top_k)
+
+    def _own_shift(self, support: Support) -> Floats | None:
+        """What a row's absence changes in its unit positive node, where that is the class mean."""
+        from skhegraph.hegraph.training import own_node_shift
+
+        text = not isinstance(self.text_features, str) or self.text_features != "prototypes"
+        return None if text else own_node_shift(support)
+
+    def _negative_to_positive_after(self) -> float:
+        """`a_np` after training."""
+        if self.negative_to_positive_predict is not None:
+            return self.negative_to_positive_predict
+        return self.negative_to_positive / (2 if self.fusion == "probabilities" else 1)
+
+    def _fit_logits(self, support: Support) -> None:
+        """Weigh text and cache, and train the network on what the cache leaves over."""
+        from skhegraph.clip.model import resolve_device
+        from skhegraph.hegraph.training import train_text_nodes
+
+        ignored = [n for n in ("visual_to_visual", "loss_weight") if getattr(self, n) is not None]
+        if ignored:
+            message = (
+                f"{', '.join(ignored)}: ignored, since fusion='logits' does not shift the cache."
+            )
+            warnings.warn(message, UserWarning, stacklevel=3)
+        shift = self._own_shift(support)
+        text = zero_shot_logits(support, shift)
+        fusion = fuse_cache(support, text, self.sharpness, self.visual_weight)
+        visual = fusion.visual * fusion.held_out
+        spread = wrong_class_spread(fusion.text * text + visual, support.y)
+        P, N, self.loss_curve_ = train_text_nodes(
+            self._graph(support),
+            self._paths(),
             support,
-            prototypes=isinstance(self.text_features, str) and self.text_features == "prototypes",
-            sharpness=float(self.sharpness),
-            loss_weight=float(self.loss_weight),
+            text_weight=fusion.text,
+            visual_logits=visual,
+            loss_weight=support.sample_weight,
+            penalty=self.penalty / (spread**2 * 2 * shots_per_class(support)),
             learning_rate=float(self.learning_rate),
             n_epochs=self.n_epochs,
             batch_size=self.batch_size,
+            rng=check_random_state(self.random_state),
+            device=resolve_device(self.device),
+            own_shift=None if shift is None else self.node_norm * shift,
+            negative_to_positive=self._negative_to_positive_after(),
+            verbose=bool(self.verbose),
+        )
+        self.positive_nodes_ = unit_rows(P).astype(np.float32)
+        self.negative_nodes_ = N.astype(np.float32)
+        self.cache_keys_ = support.X.astype(np.float32)
+        self.text_weight_, self.visual_weight_ = fusion.text, fusion.visual
+        self.sharpness_, self.fusion_ = fusion.sharpness, "logits"
+
+    def _fit_probabilities(self, support: Support) -> None:
+        """Train both branches on the joint loss, as described."""
+        from skhegraph.clip.model import resolve_device
+        from skhegraph.hegraph.network import HeteroGraphNetwork
+        from skhegraph.hegraph.training import train_jointly
+
+        rng = check_random_state(self.random_state)
+        width = support.X.shape[1]
+        W_n, W_p, W_v = rng.uniform(-1.0, 1.0, (3, width, width)) / np.sqrt(width)
+        g = 0.5 if self.visual_to_visual is None else float(self.visual_to_visual)
+        network = HeteroGraphNetwork(
+            self._graph(support), self._paths(g), (W_n, W_p, W_v), resolve_device(self.device)
+        )
+        shift = self._own_shift(support)
+        self.sharpness_ = 1.0 if self.sharpness is None else float(self.sharpness)
+        self.loss_curve_ = train_jointly(
+            network,
+            support,
+            own_shift=None if shift is None else self.node_norm * shift,
+            node_norm=float(self.node_norm),
+            sharpness=self.sharpness_,
+            loss_weight=0.1 if self.loss_weight is None else float(self.loss_weight),
+            learning_rate=float(self.learning_rate),
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size or len(support.y),
             rng=rng,
             verbose=bool(self.verbose),
         )
-        a_np = self.negative_to_positive_predict
-        P, N, shift = network.adapted(self.negative_to_positive / 2 if a_np is None else a_np)
+        P, N, moved = network.adapted(self._negative_to_positive_after())
         self.positive_nodes_ = unit_rows(P).astype(np.float32)
         self.negative_nodes_ = N.astype(np.float32)
-        self.cache_keys_ = unit_rows(support.X + shift[support.y]).astype(np.float32)  # Eq. 6
-        self.cache_labels_, self.cache_weights_ = support.y, support.sample_weight
-        self.sharpness_, self.visual_weight_ = float(self.sharpness), float(self.visual_weight)
-        return self
+        keys = self.node_norm * support.X + moved[support.y]  # Eq. 6
+        self.cache_keys_ = unit_rows(keys).astype(np.float32)
+        self.text_weight_ = 1.0
+        self.visual_weight_ = 1.0 if self.visual_weight is None else float(self.visual_weight)
+        self.fusion_ = "probabilities"
 
     def _logits(self, Z: Floats) -> Floats:
-        """Log of the averaged probabilities `(softmax(text) + w softmax(visual)) / (1 + w)`."""
-        text = text_logits(Z, self.positive_nodes_.astype(Z.dtype), self.logit_scale_)
+        """Fused logits, or the log of `(softmax(text) + w softmax(visual)) / (1 + w)`."""
+        scale = self.text_weight_ * self.logit_scale_
+        text: Floats = text_logits(Z, self.positive_nodes_.astype(Z.dtype), scale)
+        w = self.visual_weight_
+        if not w:
+            return text
         rows = np.arange(len(self.cache_labels_))
         labels = csr_array((self.cache_weights_.astype(Z.dtype), (rows, self.cache_labels_)))
         cosine = Z @ self.cache_keys_.T.astype(Z.dtype)
         shots = np.bincount(self.cache_labels_, weights=self.cache_weights_).astype(Z.dtype)
-        visual = self.logit_scale_ * cache_logits(cosine, labels, shots, self.sharpness_, np.exp)
-        w = self.visual_weight_
-        log_text, log_visual = log_softmax(text, axis=1), log_softmax(visual, axis=1)
-        if not w:
-            return log_text
+        cache = cache_logits(cosine, labels, shots, self.sharpness_, np.exp)
+        if self.fusion_ == "logits":
+            fused: Floats = text + w * cache
+            return fused
+        log_text = log_softmax(text, axis=1)
+        log_visual = log_softmax(self.logit_scale_ * cache, axis=1)
         return np.logaddexp(log_text, log_visual + math.log(w)) - math.log1p(w)

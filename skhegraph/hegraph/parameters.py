@@ -24,15 +24,6 @@ POSITIVE_TO_POSITIVE, VISUAL_TO_POSITIVE, NEGATIVE_TO_POSITIVE = 0.25, 1.5, 0.1
 UNRELATED = 3.0
 
 
-def check_top_k(top_k: int | None, n_classes: int) -> None:
-    """Raise ValueError if a node cannot have that many edges."""
-    if top_k is not None and top_k > n_classes:
-        raise ValueError(
-            f"top_k={top_k} is above the number of classes ({n_classes}): a node has one edge per "
-            "class at most. Lower top_k or leave it None."
-        )
-
-
 def class_prior(
     class_weight: str | dict[Any, float] | None, classes: NDArray[Any], support: Support
 ) -> Floats:

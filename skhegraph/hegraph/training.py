@@ -8,22 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import HeteroData
 
-from skhegraph.descent import (
-    balanced_order,
-    cosine_rates,
-    descend,
-    in_turns,
-    shuffled_batches,
-)
+from skhegraph.descent import cosine_rates, descend, shuffled_batches
 from skhegraph.hegraph.logits import cache_logits, text_logits
 from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
 from skhegraph.support import Floats, Support
 
 #: Logits per step at most: the rows of a larger support take turns.
 LOGITS_PER_STEP = 1_000_000
-#: Learning rate times the feature width: a step of AdamW on every entry of a matrix then moves a
-#: node equally far at every width.
-NODE_STEP = 0.25
 #: Weight decay of the matrices, torch's default for AdamW.
 WEIGHT_DECAY = 0.01
 
@@ -61,9 +52,14 @@ def train_text_nodes(
     visual_logits: Floats,
     loss_weight: Floats,
     penalty: float,
-    n_steps: int,
+    learning_rate: float,
+    n_epochs: int,
+    batch_size: int | None,
     rng: np.random.RandomState,
     device: str,
+    own_shift: Floats | None = None,
+    negative_to_positive: float | None = None,
+    verbose: bool = False,
 ) -> tuple[Floats, Floats, list[float]]:
     """Train `W_n` and `W_p` on the log-loss of the fused logits `a tau cos(x, P') + b G`.
 
@@ -86,12 +82,18 @@ def train_text_nodes(
         Weight of each row in the loss.
     penalty : float
         Weight of the squared change of the centred text logits of a row, summed over classes.
-    n_steps : int
-        Steps of AdamW.
+    learning_rate, n_epochs, batch_size
+        Schedule of AdamW, cosine decay; None takes all rows at once, up to `LOGITS_PER_STEP`.
     rng : RandomState
         Order of the rows, where not all fit a step.
     device : str
         torch device.
+    own_shift : ndarray of shape (n_samples, n_features) or None, default=None
+        What a row's absence changes in the positive node of its class; None where it is text.
+    negative_to_positive : float or None, default=None
+        `a_np` after training; None keeps that of training.
+    verbose : bool, default=False
+        Show a progress bar.
 
     Returns
     -------
@@ -110,11 +112,13 @@ def train_text_nodes(
     X, offset, weight = tensor(support.X), tensor(visual_logits), tensor(loss_weight)
     y = torch.as_tensor(support.y, dtype=torch.long, device=device)
     scale = text_weight * support.logit_scale
-    start = network.nodes["positive"]
+    start = F.normalize(network.nodes["positive"], dim=1)
+    shift = None if own_shift is None else tensor(own_shift)
 
     def loss(rows: Tensor) -> Tensor:
         x, labels, w = X[rows], y[rows], weight[rows] / weight[rows].sum()
-        text = support_text_logits(x, labels, network.positives(), scale, None)
+        own = None if shift is None else shift[rows]
+        text = support_text_logits(x, labels, network.positives(), scale, own)
         value = w @ F.cross_entropy(text + offset[rows], labels, reduction="none")
         if not penalty:
             return value
@@ -122,17 +126,17 @@ def train_text_nodes(
         change = change - change.mean(dim=1, keepdim=True)
         return value + penalty * (w @ change.square().sum(dim=1))
 
-    batch_size = max(1, LOGITS_PER_STEP // support.n_classes)
-    everything = batch_size >= len(support.y)
-    order = np.arange(len(support.y)) if everything else balanced_order(support.y, rng)
+    at_once = min(batch_size or len(support.y), max(1, LOGITS_PER_STEP // support.n_classes))
+    batches = shuffled_batches(len(support.y), at_once, n_epochs, rng)
     curve = descend(
         [network.W_n, network.W_p],
         loss,
-        in_turns(order, batch_size, n_steps),
-        cosine_rates(NODE_STEP / width, n_steps),
+        batches,
+        cosine_rates(learning_rate, len(batches)),
         weight_decay=WEIGHT_DECAY,
+        verbose=verbose,
     )
-    P, N, _ = network.adapted()
+    P, N, _ = network.adapted(negative_to_positive)
     return P, N, curve
 
 
@@ -140,7 +144,8 @@ def train_jointly(
     network: HeteroGraphNetwork,
     support: Support,
     *,
-    prototypes: bool,
+    own_shift: Floats | None,
+    node_norm: float,
     sharpness: float,
     loss_weight: float,
     learning_rate: float,
@@ -160,8 +165,10 @@ def train_jointly(
         Changed in place.
     support : Support
         Support set.
-    prototypes : bool
-        Whether the positive nodes are the class means: a row then does not see its own share.
+    own_shift : ndarray of shape (n_samples, n_features) or None
+        What a row's absence changes in the positive node of its class; None where it is text.
+    node_norm : float
+        Length of the nodes, and so of the rows of the cache.
     sharpness, loss_weight : float
         `beta` and `lambda`.
     learning_rate, n_epochs, batch_size
@@ -184,18 +191,18 @@ def train_jointly(
     tau = support.logit_scale
     X, onehot, weight = tensor(support.X), tensor(support.onehot), tensor(support.sample_weight)
     y = torch.as_tensor(support.y, dtype=torch.long, device=device)
-    shift = tensor(own_node_shift(support)) if prototypes else None
+    shift = None if own_shift is None else tensor(own_shift)
     has_rest = torch.bincount(y)[y] > 1
 
     def loss(rows: Tensor) -> Tensor:
-        own_shift = None if shift is None else shift[rows]
+        own = None if shift is None else shift[rows]
         x, labels, w = X[rows], y[rows], weight[rows] / weight[rows].sum()
-        text = support_text_logits(x, labels, network.positives(), tau, own_shift)
+        text = support_text_logits(x, labels, network.positives(), tau, own)
         value = w @ F.cross_entropy(text, labels, reduction="none")
         w = w * has_rest[rows]
         if not (loss_weight and w.any()):
             return value
-        keys = F.normalize(X + network.visual_shift()[y], dim=1)  # Eq. 6
+        keys = F.normalize(node_norm * X + network.visual_shift()[y], dim=1)  # Eq. 6
         cosine = (x @ keys.T).scatter(1, rows[:, None], -torch.inf)
         shots = onehot.sum(dim=0) - onehot[rows]
         visual = tau * cache_logits(cosine, onehot, shots, sharpness, torch.exp)

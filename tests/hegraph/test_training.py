@@ -37,7 +37,9 @@ def train(support: Support, **changes):
         "visual_logits": np.random.default_rng(1).normal(size=(7, C)),
         "loss_weight": support.sample_weight,
         "penalty": 0.0,
-        "n_steps": 20,
+        "learning_rate": 0.05,
+        "n_epochs": 20,
+        "batch_size": None,
         "rng": np.random.RandomState(0),
         "device": "cpu",
     }
@@ -78,31 +80,20 @@ def test_first_loss_is_that_of_the_fused_logits(support: Support) -> None:
 
 
 def test_training_lowers_the_loss_and_the_penalty_holds_it_back(support: Support) -> None:
-    free, _, curve = train(support, n_steps=60)
-    held, _, _ = train(support, n_steps=60, penalty=100.0)
+    free, _, curve = train(support, n_epochs=60)
+    held, _, _ = train(support, n_epochs=60, penalty=100.0)
     assert curve[-1] < curve[0] - 0.02
     start = support.positive
     assert np.abs(held - start).max() < 0.3 * np.abs(free - start).max()
 
 
 def test_no_steps_leave_the_nodes(support: Support) -> None:
-    P, N, curve = train(support, n_steps=0)
+    P, N, curve = train(support, n_epochs=0)
     np.testing.assert_allclose(P, support.positive, atol=1e-6)
     np.testing.assert_allclose(N, support.negative, atol=1e-6)
     assert curve == []
 
 
-def test_a_large_support_takes_turns_over_all_classes(
-    support: Support, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_support_takes_batches(support: Support, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "LOGITS_PER_STEP", 3 * C)
-    rows_of = []
-    original = training.descend
-    monkeypatch.setattr(
-        training,
-        "descend",
-        lambda p, loss, b, *a, **k: rows_of.extend(b) or original(p, loss, b, *a, **k),
-    )
-    train(support, n_steps=4)
-    assert [len(rows) for rows in rows_of] == [3, 3, 1, 3]
-    assert sorted(support.y[rows_of[0]]) == [0, 1, 2]
+    assert len(train(support, n_epochs=4)[2]) == 4 * 3
