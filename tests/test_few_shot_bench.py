@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
 
 FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
 METHODS = ["GDA", "LogisticRegression"]
-GRIDLESS = {"Zero-shot", "SS-Text", "HeGraphAdapter, as described", "HeGraph"}
+GRIDLESS = {"Zero-shot", "SS-Text", "HeGraphAdapter", "HeGraph"}
 
 
 @pytest.fixture(scope="module")

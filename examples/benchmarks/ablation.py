@@ -51,14 +51,41 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "no text at all": {"text_features": "prototypes", "logit_scale": None},
 }
 DESCRIBED: dict[str, dict[str, Any]] = {
-    "described method": {},
-    "no n->p (no negatives)": {"negative_to_positive": 0.0, "negative_to_positive_predict": None},
+    "defaults": {},
+    "no p->n": {"positive_to_negative": 0.0},
+    "no v->n": {"visual_to_negative": 0.0},
+    "no p->p": {"positive_to_positive": 0.0},
     "no v->p": {"visual_to_positive": 0.0},
-    "no cache shift": {"visual_to_visual": 0.0},
-    "no visual loss": {"loss_weight": 0.0},
-    "no visual branch": {"visual_weight": 0.0},
-    "100 epochs": {"n_epochs": 100},
-    "sharpness 5.5": {"sharpness": 5.5},
+    "no n->p (no negatives)": {"negative_to_positive": 0.0},
+    "nodes of length 1": {"node_norm": 1.0},
+    "all edges (top_k None)": {"top_k": None},
+    "nothing trained": {"n_epochs": 0},
+    "no pull to zero-shot": {"penalty": 0.0},
+    "no cache": {"visual_weight": 0.0},
+    "sharpness 1": {"sharpness": 1.0},
+    "probabilities averaged, as described": {
+        "fusion": "probabilities",
+        "top_k": None,
+        "n_epochs": 100,
+        "learning_rate": 5e-3,
+        "batch_size": 32,
+    },
+    "the same, no cache shift": {
+        "fusion": "probabilities",
+        "top_k": None,
+        "n_epochs": 100,
+        "learning_rate": 5e-3,
+        "batch_size": 32,
+        "visual_to_visual": 0.0,
+    },
+    "the same, no joint loss": {
+        "fusion": "probabilities",
+        "top_k": None,
+        "n_epochs": 100,
+        "learning_rate": 5e-3,
+        "batch_size": 32,
+        "loss_weight": 0.0,
+    },
 }
 
 

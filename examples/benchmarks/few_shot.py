@@ -173,7 +173,7 @@ METHODS: dict[str, Method] = {
         lambda problem: LogisticRegression(max_iter=2000),
         [{"C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0]}],
     ),
-    "HeGraphAdapter, as described": Method(with_text(HeGraphAdapterClassifier, random_state=0)),
+    "HeGraphAdapter": Method(with_text(HeGraphAdapterClassifier, random_state=0)),
     OURS: Method(with_text(HeGraphClassifier)),
 }
 

@@ -62,7 +62,7 @@ def draw_accuracy(path: Path) -> None:
     figure, ax = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
     shown = {"HeGraph": "#D55E00", "LogisticRegression": "#009E73", "Zero-shot": "black"}
     for name in tables[0]:
-        if name.endswith("by accuracy") or name not in tables[1] or "described" in name:
+        if name.endswith("by accuracy") or name not in tables[1]:
             continue
         mean = np.mean([table[name] for table in tables], axis=0)
         color = shown.get(name, "0.75")

@@ -85,5 +85,9 @@ adapts negatives, then positives, then shifts the rows of a cache of the support
     visual logits = tau sum_k exp(-beta (1 - cos(z, X'_k))) L_k  Eq. 8
     loss          = CE(text) + lambda CE(visual)                 Eq. 9
 
-Equations 1 to 9 and the schedule are known second-hand, from an unofficial re-implementation.
+Equations 1 to 9 are known second-hand, from an unofficial re-implementation, which averages the
+probabilities of both and feeds CLIP's raw features, about 10 long; nodes have that length here. By
+default the two are added as logits instead, with weights and a sharpness told by leave-one-out
+logits (:mod:`~skhegraph.hegraph.cache`), and the network, sparse and from zero-shot on, learns what
+the cache leaves over.
 """

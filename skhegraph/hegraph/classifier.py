@@ -179,7 +179,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     See Also
     --------
     CLIPFeatures : Images to features.
-    HeGraphAdapterClassifier : The described method as it stands.
+    HeGraphAdapterClassifier : The described method.
     ZeroShotCLIPClassifier : The text classifier without adaptation.
 
     Notes
