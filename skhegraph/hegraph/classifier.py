@@ -51,7 +51,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     :mod:`skhegraph.hegraph` tells how it works.
 
     It builds on HeGraphAdapter [1]_, of which no author code is public, and does not claim the
-    paper's numbers: :class:`HeGraphAdapterClassifier` is the described method as it stands, and
+    paper's numbers: :class:`HeGraphAdapterClassifier` is the described method, and
     everything that differs from it is ours.
 
     Parameters
