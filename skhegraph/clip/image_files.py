@@ -57,6 +57,7 @@ DAMAGED = (
 # From here on a JPEG file is decoded at half its size, whatever the model reads. It does not follow
 # the user's bound, so that features do not depend on that.
 _HUGE_JPEG = 2**26
+_STRETCHED = {"1": 255, "L;2": 85, "L;4": 17}  # raw modes of grey with 1, 2 or 4 bits: 255 / most
 _ORIENTATION = 0x0112  # tag of EXIF
 
 
@@ -93,10 +94,27 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     with _binary(source) as file:
         image = _identify_heif_too(file, source)
         _bound_pixels(image, least_side, max_pixels)
+        clear = _clear_value(image)
         image.load()
+        if clear is not None:
+            image.info["transparency"] = clear
         if image.getexif().get(_ORIENTATION, 1) == 1:  # spares a copy
             return image
         return ImageOps.exif_transpose(image)
+
+
+def _clear_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:
+    """Transparent value of a PNG file in the numbers that Pillow decodes its pixels to.
+
+    Pillow gives it in those of the file, whose pixels it stretches to 8 bits or cuts to them.
+    """
+    clear = image.info.get("transparency")
+    raw = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    if isinstance(clear, tuple) and raw == "RGB;16B":
+        return tuple(value >> 8 for value in clear)
+    if isinstance(clear, int) and raw in _STRETCHED:
+        return clear * _STRETCHED[raw]
+    return None
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
-_DECODING = 2
+_DECODING = 3
 
 _STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
 _LONG = 300  # characters of a path that an error message shows
@@ -384,8 +384,11 @@ def _strip_to_rgb(image: Image.Image, unit: float) -> Image.Image:
 
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32)
-        return Image.fromarray(_round(values / np.float32(unit))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        grey = _round(values / np.float32(unit))
+        if isinstance(clear := image.info.get("transparency"), int):
+            grey[values == clear] = 255
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
