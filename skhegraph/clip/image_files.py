@@ -22,7 +22,7 @@ from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image"]
+__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image", "turn_upright"]
 
 #: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
 #: takes 4 to 10 bytes; of WebP and JPEG 2000, up to 20.
@@ -59,6 +59,17 @@ DAMAGED = (
 _HUGE_JPEG = 2**26
 _STRETCHED = {"1": 255, "L;2": 85, "L;4": 17}  # raw modes of grey with 1, 2 or 4 bits: 255 / most
 _ORIENTATION = 0x0112  # tag of EXIF
+# What undoes the orientations 2 to 8.
+_TURNS = [
+    "FLIP_LEFT_RIGHT",
+    "ROTATE_180",
+    "FLIP_TOP_BOTTOM",
+    "TRANSPOSE",
+    "ROTATE_270",
+    "TRANSVERSE",
+    "ROTATE_90",
+]
+_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # may hold it
 
 
 def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
@@ -89,8 +100,6 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     PIL.Image.DecompressionBombError, or one of `DAMAGED`
         What Pillow makes of damaged data.
     """
-    from PIL import ImageOps
-
     with _binary(source) as file:
         image = _identify_heif_too(file, source)
         _bound_pixels(image, least_side, max_pixels)
@@ -98,9 +107,36 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
         image.load()
         if clear is not None:
             image.info["transparency"] = clear
-        if image.getexif().get(_ORIENTATION, 1) == 1:  # spares a copy
-            return image
-        return ImageOps.exif_transpose(image)
+        return turn_upright(image)
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn a decoded image as its EXIF orientation says; one that cannot be read says nothing.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image, which is not changed.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The image itself, or a turned copy without the metadata that would turn it once more.
+    """
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except DAMAGED:
+        return image
+    if not isinstance(orientation, int) or not 2 <= orientation <= 8:
+        return image
+    turned = image.transpose(getattr(Image.Transpose, _TURNS[orientation - 2]))
+    for name in _METADATA:
+        turned.info.pop(name, None)
+    return turned
 
 
 def _clear_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, load_image
+from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, load_image, turn_upright
 from skhegraph.clip.unreadable import FOLDER, why_unreadable
 
 if TYPE_CHECKING:
@@ -224,11 +224,11 @@ def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.
 
 def _image_of(source: Any) -> Image.Image:
     """Image of what is in memory: a PIL image, a tensor or an array."""
-    from PIL import ImageOps
-
     if _is_pil(source):
         try:
-            return ImageOps.exif_transpose(source)  # decodes it, if it was only opened
+            source.load()  # if it was only opened
+            upright = turn_upright(source)
+            return upright.copy() if upright is source else upright
         except DAMAGED as error:
             raise ImageDecodeError(why_unreadable(source, error)) from error
     if _is_tensor(source):

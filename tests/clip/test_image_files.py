@@ -232,3 +232,41 @@ def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
         decode_image(b"data")
     with pytest.raises(ImageDecodeError):
         decode_image(Decoder(io.BytesIO(b"data")))
+
+
+JUNK = [
+    b"Exif\0\0junk", b"Exif\0\0II*\0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(40)),
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01", b"Exif\0\0" + b"\xff" * 30,
+    # orientation 6, then an entry that cannot be written again
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    b"\x87\x69\0\x04\0\0\0\x01\xff\xff\xff\xff\0\0\0\0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("number", range(len(JUNK)))
+def test_item_17_junk_in_the_metadata_is_no_orientation(kind, number):
+    options = {"dpi": (72, 72)} if kind == "JPEG" else {}
+    data = encoded(Image.new("RGB", (8, 4), "red"), kind, exif=JUNK[number], **options)
+    size = (4, 8) if number == 5 else (8, 4)
+    for source in (data, Image.open(io.BytesIO(data))):
+        assert decode_image(source).size == size
+
+
+@pytest.mark.parametrize("error", [struct.error, SyntaxError, TypeError, ValueError, OSError])
+def test_item_17_whatever_reading_the_orientation_raises(error, monkeypatch):
+    def fail(self):
+        raise error("junk")
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.getexif", fail)
+    data = encoded(Image.new("RGB", (8, 4), "red"), "PPM")
+    for source in (data, Image.open(io.BytesIO(data))):
+        assert decode_image(source).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_item_17_nothing_turns_an_image_twice():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode_image(encoded(Image.new("RGB", (8, 4)), "PNG", exif=exif))
+    assert turned.size == decode_image(turned).size == (4, 8)
