@@ -23,6 +23,9 @@ __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source
 _DECODING = 3
 
 _STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
+_ROUNDING = (
+    0.01  # by how much a float image may leave 0..1: what a bicubic resize overshoots a little
+)
 _LONG = 300  # characters of a path that an error message shows
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
@@ -102,8 +105,9 @@ def decode_image(
     ----------
     source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
         Arrays are (H, W) or (H, W, channels), tensors (H, W) or (channels, H, W), with 1, 3 or
-        4 channels; uint8, uint16 (full range), bool, or float in [0, 1]. An open file is read
-        from its current position, which is restored.
+        4 channels; uint8, uint16 (65535 is white, or 255 if no value is larger), bool, or float in
+        [0, 1], where 0.01 more or less is clipped. An open file is read from its current position,
+        which is restored.
     least_side : int, default=None
         Decode a JPEG file at half its size, which is faster, if no side gets shorter than this.
         None decodes it as it is.
@@ -316,7 +320,8 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
     if kind == "u" and array.dtype.itemsize == 2:
-        return _round(array.astype(np.float32) / 257)
+        # Nobody's photograph is so dark; as of Pillow's mode "I", it holds 8-bit values.
+        return _round(array.astype(np.float32) / (257 if array.max() > 255 else 1))
     if kind == "f":
         _check_range(array)
         return _round(array.astype(np.float32) * 255)
@@ -328,7 +333,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
 
 def _check_range(array: np.ndarray) -> None:
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 1):
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise ImageDecodeError(
             f"float images run from 0 to 1, got values from {low:g} to {high:g}; "
             + _range_advice(low, high)
@@ -338,11 +343,13 @@ def _check_range(array: np.ndarray) -> None:
 def _range_advice(low: float, high: float) -> str:
     if low < 0 and max(-low, high) < 10:
         return "it looks normalised (mean/std): pass the image before normalisation"
-    return "scale them, or convert values from 0 to 255 with .astype('uint8')"
+    if low >= 0 and 2 < high <= 255:
+        return "scale them, or convert values from 0 to 255 with .astype('uint8')"
+    return "scale them, or clip what a resize or a filter overshot with .clip(0, 1)"
 
 
 def _round(values: np.ndarray) -> np.ndarray:
-    rounded: np.ndarray = np.rint(values).astype(np.uint8)
+    rounded: np.ndarray = np.rint(values).clip(0, 255).astype(np.uint8)
     return rounded
 
 

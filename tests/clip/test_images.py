@@ -257,6 +257,26 @@ def test_normalised_values_are_recognised():
     assert "normalised" not in str(got.value)
 
 
+def test_item_23_floats_that_leave_the_range_by_rounding_are_clipped():
+    values = np.array([[-1e-12, 0.25, 1.002]])
+    for source in (values, torch.from_numpy(values), Image.fromarray(values.astype(np.float32))):
+        np.testing.assert_array_equal(pixels(source)[0, :, 0], [0, 64, 255])
+    for wrong in ([[0, 1.3]], [[-0.0, 1.02]]):
+        with pytest.raises(ImageDecodeError, match=r"\.clip\(0, 1\)") as got:
+            decode_image(np.array(wrong))
+        assert "uint8" not in str(got.value)
+    with pytest.raises(ImageDecodeError, match="uint8"):
+        decode_image(np.array([[0.0, 254.0]]))
+
+
+def test_item_23_uint16_arrays_of_8_bit_values_are_as_mode_i():
+    values = np.array([[0, 100, 255]])
+    expected = pixels(Image.fromarray(values.astype(np.int32)))
+    np.testing.assert_array_equal(expected[0, :, 0], values[0])
+    np.testing.assert_array_equal(pixels(values.astype(np.uint16)), expected)
+    np.testing.assert_array_equal(pixels(np.array([[0, 257]], np.uint16))[0, :, 0], [0, 1])
+
+
 def test_bugs_and_interrupts_are_not_swallowed():
     class Interrupting(io.BytesIO):
         def read(self, *args):
