@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, load_image, turn_upright
+from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, is_damage, load_image, turn_upright
 from skhegraph.clip.unreadable import FOLDER, why_unreadable
 
 if TYPE_CHECKING:
@@ -223,6 +223,8 @@ def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.
     try:
         return load_image(source, least_side, max_pixels)
     except (*DAMAGED, Image.DecompressionBombError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(source, error)) from error
 
 
@@ -234,6 +236,8 @@ def _image_of(source: Any) -> Image.Image:
             upright = turn_upright(source)
             return upright.copy() if upright is source else upright
         except DAMAGED as error:
+            if not is_damage(error):
+                raise
             raise ImageDecodeError(why_unreadable(source, error)) from error
     if _is_tensor(source):
         return _from_array(_tensor_to_hwc(source))

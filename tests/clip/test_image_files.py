@@ -209,12 +209,41 @@ def test_nothing_is_fetched_and_no_other_file_is_opened(tmp_path):
     assert opened == repr(sorted(paths))
 
 
+def raise_in(module, error):
+    """Raise an error from a frame of a module of this name."""
+    exec("raise error('damaged')", {"__name__": module, "error": error})
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "damage"),
+    [
+        ("PIL.Plugin", TypeError, True), ("pillow_heif.heif", AttributeError, True),
+        ("mine", TypeError, False), ("mine", AttributeError, False), ("PILLOW", TypeError, False),
+        ("mine", ValueError, True), ("PIL.Plugin", MemoryError, False),
+    ],
+)  # fmt: skip
+def test_item_10_mistakes_and_a_full_memory_are_no_bad_image(module, error, damage, monkeypatch):
+    data = encoded(Image.new("RGB", (2, 2)), "PNG")
+    sources = [data, Image.open(io.BytesIO(data))]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: raise_in(module, error))
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", lambda self: raise_in(module, error)
+    )
+    clip = CLIPFeatures("skhegraph-tiny", device="cpu", on_error="nan")
+    for source in sources:
+        with pytest.raises(ImageDecodeError if damage else error, match="damaged"):
+            decode_image(source)
+        if not damage:
+            with pytest.raises(error, match="damaged"):
+                clip.transform([source])
+
+
 @pytest.mark.parametrize(
     "error",
     [
         OSError, EOFError, ValueError, SyntaxError, RuntimeError, NotImplementedError, IndexError,
         KeyError, TypeError, AttributeError, OverflowError, ZeroDivisionError, AssertionError,
-        MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+        struct.error, zlib.error, Image.DecompressionBombError,
     ],
 )  # fmt: skip
 def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
@@ -223,7 +252,7 @@ def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
             self._size, self._mode, self.tile = (2, 2), "RGB", []
 
         def load(self):
-            raise error("damaged")
+            raise_in("PIL.Plugin", error)
 
     monkeypatch.setattr(Image, "OPEN", {**Image.OPEN, "PNG": (Decoder, lambda head: True)})
     monkeypatch.setattr(Image, "ID", ["PNG"])
@@ -256,7 +285,7 @@ def test_item_17_junk_in_the_metadata_is_no_orientation(kind, number):
 @pytest.mark.parametrize("error", [struct.error, SyntaxError, TypeError, ValueError, OSError])
 def test_item_17_whatever_reading_the_orientation_raises(error, monkeypatch):
     def fail(self):
-        raise error("junk")
+        raise_in("PIL.Plugin", error)
 
     monkeypatch.setattr(Image.Image, "getexif", fail)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.getexif", fail)
