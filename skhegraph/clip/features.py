@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_scalar, gen_batches
+from sklearn.utils import check_scalar
 
 from skhegraph.clip.digests import image_digest, known_digest
 from skhegraph.clip.image_files import MAX_PIXELS
@@ -332,8 +332,9 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
             errors.update({part[missing[j]]: reason for j, reason in unreadable.items()})
             return rows
 
-        for chunk in gen_batches(len(readable), _PIECE * self.batch_size):
-            part = readable[chunk]
+        piece = _PIECE * self.batch_size
+        for start in range(0, len(readable), piece):
+            part = readable[start : start + piece]
             features[part] = store.get_or_compute(
                 [cast("bytes", keys[first[n]]) for n in part], compute
             )

@@ -22,7 +22,7 @@ from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "load_image"]
+__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "is_damage", "load_image", "turn_upright"]
 
 #: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
 #: takes 4 to 10 bytes; of WebP and JPEG 2000, up to 20.
@@ -49,7 +49,6 @@ DAMAGED = (
     AttributeError,
     ArithmeticError,
     AssertionError,
-    MemoryError,
     struct.error,
     zlib.error,
 )
@@ -57,7 +56,20 @@ DAMAGED = (
 # From here on a JPEG file is decoded at half its size, whatever the model reads. It does not follow
 # the user's bound, so that features do not depend on that.
 _HUGE_JPEG = 2**26
+_BUGS = (TypeError, AttributeError)  # damage where a decoder raises them, else a mistake
+_STRETCHED = {"1": 255, "L;2": 85, "L;4": 17}  # raw modes of grey with 1, 2 or 4 bits: 255 / most
 _ORIENTATION = 0x0112  # tag of EXIF
+# What undoes the orientations 2 to 8.
+_TURNS = [
+    "FLIP_LEFT_RIGHT",
+    "ROTATE_180",
+    "FLIP_TOP_BOTTOM",
+    "TRANSPOSE",
+    "ROTATE_270",
+    "TRANSVERSE",
+    "ROTATE_90",
+]
+_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # may hold it
 
 
 def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
@@ -88,15 +100,79 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     PIL.Image.DecompressionBombError, or one of `DAMAGED`
         What Pillow makes of damaged data.
     """
-    from PIL import ImageOps
-
     with _binary(source) as file:
         image = _identify_heif_too(file, source)
         _bound_pixels(image, least_side, max_pixels)
+        clear = _clear_value(image)
         image.load()
-        if image.getexif().get(_ORIENTATION, 1) == 1:  # spares a copy
-            return image
-        return ImageOps.exif_transpose(image)
+        if clear is not None:
+            image.info["transparency"] = clear
+        return turn_upright(image)
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn a decoded image as its EXIF orientation says; one that cannot be read says nothing.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An image, which is not changed.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The image itself, or a turned copy without the metadata that would turn it once more.
+    """
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except DAMAGED as error:
+        if not is_damage(error):
+            raise
+        return image
+    if not isinstance(orientation, int) or not 2 <= orientation <= 8:
+        return image
+    turned = image.transpose(getattr(Image.Transpose, _TURNS[orientation - 2]))
+    for name in _METADATA:
+        turned.info.pop(name, None)
+    return turned
+
+
+def _clear_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:
+    """Transparent value of a PNG file in the numbers that Pillow decodes its pixels to.
+
+    Pillow gives it in those of the file, whose pixels it stretches to 8 bits or cuts to them.
+    """
+    clear = image.info.get("transparency")
+    raw = image.tile[0][3] if image.format == "PNG" and image.tile else None
+    if isinstance(clear, tuple) and raw == "RGB;16B":
+        return tuple(value >> 8 for value in clear)
+    if isinstance(clear, int) and raw in _STRETCHED:
+        return clear * _STRETCHED[raw]
+    return None
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether one of `DAMAGED` is the image's fault, and not a mistake in a program.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was raised, with its traceback.
+
+    Returns
+    -------
+    bool
+        False for an error of type or attribute that was raised outside of the decoders.
+    """
+    if not isinstance(error, _BUGS):
+        return True
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = last.tb_frame.f_globals.get("__name__", "") if last is not None else ""
+    return module.split(".")[0] in ("PIL", HEIF_PACKAGE)
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

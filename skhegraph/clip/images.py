@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, load_image
+from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, is_damage, load_image, turn_upright
 from skhegraph.clip.unreadable import FOLDER, why_unreadable
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
-_DECODING = 2
+_DECODING = 3
 
 _STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
+_ROUNDING = (
+    0.01  # by how much a float image may leave 0..1: what a bicubic resize overshoots a little
+)
 _LONG = 300  # characters of a path that an error message shows
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
@@ -102,8 +105,9 @@ def decode_image(
     ----------
     source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
         Arrays are (H, W) or (H, W, channels), tensors (H, W) or (channels, H, W), with 1, 3 or
-        4 channels; uint8, uint16 (full range), bool, or float in [0, 1]. An open file is read
-        from its current position, which is restored.
+        4 channels; uint8, uint16 (65535 is white, or 255 if no value is larger), bool, or float in
+        [0, 1], where 0.01 more or less is clipped. An open file is read from its current position,
+        which is restored.
     least_side : int, default=None
         Decode a JPEG file at half its size, which is faster, if no side gets shorter than this.
         None decodes it as it is.
@@ -219,17 +223,21 @@ def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.
     try:
         return load_image(source, least_side, max_pixels)
     except (*DAMAGED, Image.DecompressionBombError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(source, error)) from error
 
 
 def _image_of(source: Any) -> Image.Image:
     """Image of what is in memory: a PIL image, a tensor or an array."""
-    from PIL import ImageOps
-
     if _is_pil(source):
         try:
-            return ImageOps.exif_transpose(source)  # decodes it, if it was only opened
+            source.load()  # if it was only opened
+            upright = turn_upright(source)
+            return upright.copy() if upright is source else upright
         except DAMAGED as error:
+            if not is_damage(error):
+                raise
             raise ImageDecodeError(why_unreadable(source, error)) from error
     if _is_tensor(source):
         return _from_array(_tensor_to_hwc(source))
@@ -316,7 +324,8 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
     if kind == "u" and array.dtype.itemsize == 2:
-        return _round(array.astype(np.float32) / 257)
+        # Nobody's photograph is so dark; as of Pillow's mode "I", it holds 8-bit values.
+        return _round(array.astype(np.float32) / (257 if array.max() > 255 else 1))
     if kind == "f":
         _check_range(array)
         return _round(array.astype(np.float32) * 255)
@@ -328,7 +337,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
 
 def _check_range(array: np.ndarray) -> None:
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 1):
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise ImageDecodeError(
             f"float images run from 0 to 1, got values from {low:g} to {high:g}; "
             + _range_advice(low, high)
@@ -338,11 +347,13 @@ def _check_range(array: np.ndarray) -> None:
 def _range_advice(low: float, high: float) -> str:
     if low < 0 and max(-low, high) < 10:
         return "it looks normalised (mean/std): pass the image before normalisation"
-    return "scale them, or convert values from 0 to 255 with .astype('uint8')"
+    if low >= 0 and 2 < high <= 255:
+        return "scale them, or convert values from 0 to 255 with .astype('uint8')"
+    return "scale them, or clip what a resize or a filter overshot with .clip(0, 1)"
 
 
 def _round(values: np.ndarray) -> np.ndarray:
-    rounded: np.ndarray = np.rint(values).astype(np.uint8)
+    rounded: np.ndarray = np.rint(values).clip(0, 255).astype(np.uint8)
     return rounded
 
 
@@ -384,8 +395,11 @@ def _strip_to_rgb(image: Image.Image, unit: float) -> Image.Image:
 
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32)
-        return Image.fromarray(_round(values / np.float32(unit))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        grey = _round(values / np.float32(unit))
+        if isinstance(clear := image.info.get("transparency"), int):
+            grey[values == clear] = 255
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")

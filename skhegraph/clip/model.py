@@ -23,6 +23,7 @@ from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, full_name, w
 from skhegraph.clip.fingerprint import FileStamps, fingerprint, is_unchanged, stamp_files
 from skhegraph.clip.folding import fold_batch_norms
 from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
+from skhegraph.clip.views import resize_middle
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +202,8 @@ class Backbone:
         ndarray of shape (H, W, 3), uint8
             Input of `encode_pixels`. Needs no torch operation, so it suits worker threads.
         """
-        return np.asarray(self._geometry(image).convert("RGB"))
+        strip = resize_middle(image, self._geometry)
+        return np.asarray((strip or self._geometry(image)).convert("RGB"))
 
     def encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Encode images that `resize` made, normalising the whole batch on the device.

@@ -1,16 +1,23 @@
-"""Several views of one image: itself, then random crops and flips that its pixels decide."""
+"""Several views of one image: itself, then random crops and flips that its pixels decide.
+
+And the view that a model reads of an image so long that resizing it whole would fill the memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SMALLEST_AREA", "make_views"]
+__all__ = ["SMALLEST_AREA", "make_views", "resize_middle"]
+
+# Long by short side from which only the middle is resized; whole, it takes at most 32 squares.
+_EXTREME = 32
+_MARGIN = 8  # pixels beside the middle: more than what the widest filter (Lanczos) reaches, 3
 
 SMALLEST_AREA = 0.8
 """Least share of the largest square in the image that a crop covers."""
@@ -56,3 +63,46 @@ def _random_view(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     left, top = rng.integers(width - side + 1), rng.integers(height - side + 1)
     view = image.crop((left, top, left + side, top + side))
     return ImageOps.mirror(view) if rng.random() < 0.5 else view
+
+
+def resize_middle(image: Image.Image, geometry: Any) -> Image.Image | None:
+    """Resize an image of an extreme ratio and crop its middle, without resizing the rest.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An RGB image.
+    geometry : torchvision.transforms.Compose
+        What the model does to an image.
+
+    Returns
+    -------
+    PIL.Image.Image or None
+        What `geometry` makes of it, up to rounding. None if the ratio is ordinary, or if `geometry`
+        is anything but the resize of the short side and a crop of the middle.
+    """
+    from PIL import Image
+    from torchvision.transforms import CenterCrop, Resize
+
+    short, long = sorted(image.size)
+    steps = geometry.transforms
+    if long < _EXTREME * short or [type(step) for step in steps] != [Resize, CenterCrop]:
+        return None
+    size = steps[0].size if isinstance(steps[0].size, int) else 0
+    crop = tuple(steps[1].size)
+    if crop != (size, size) or steps[0].max_size is not None:
+        return None
+    resized = int(size * long / short)  # as torchvision rounds it, and the start of the crop
+    start = round((resized - size) / 2)
+    scale = long / resized
+    left, right = start * scale, (start + size) * scale
+    margin = _MARGIN * max(1.0, short / size)
+    first, last = max(0, int(left - margin)), min(long, int(right + margin) + 1)
+    # Pillow holds a box in single precision: its numbers are small in the window.
+    near, far = left - first, min(right - first, last - first)
+    if image.width >= image.height:
+        window, box = image.crop((first, 0, last, short)), (near, 0, far, short)
+    else:
+        window, box = image.crop((0, first, short, last)), (0, near, short, far)
+    filters = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+    return window.resize(crop, Image.Resampling(filters[steps[0].interpolation.value]), box=box)

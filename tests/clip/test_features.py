@@ -385,3 +385,18 @@ def test_shared_image_features(shared_data):
             X = tiny().transform([folder / str(name) for name in data[f"{part}_files"]])
             # Half a unit in the last place of a float16 below 1 is 2.4e-4.
             np.testing.assert_allclose(X, data[f"{part}_features"], atol=2.5e-4, rtol=0)
+
+
+@pytest.mark.parametrize("images", [["typo.jpg"], ["typo.jpg", b"no image", None]])
+def test_item_14_all_unreadable_with_a_store_is_as_without(images, tmp_path):
+    plain = CLIPFeatures("skhegraph-tiny", device="cpu")
+    stored = CLIPFeatures("skhegraph-tiny", device="cpu", cache_dir=tmp_path / "store")
+    messages = []
+    for clip in (plain, stored):
+        with pytest.raises(ValueError, match="images cannot be read") as got:
+            clip.transform(images)
+        messages.append(str(got.value))
+        with pytest.warns(UserWarning, match="images cannot be read"):
+            rows = clip.set_params(on_error="nan").transform(images)
+        assert rows.shape == (len(images), 128) and np.isnan(rows).all()
+    assert messages[0] == messages[1]

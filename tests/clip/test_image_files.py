@@ -209,12 +209,41 @@ def test_nothing_is_fetched_and_no_other_file_is_opened(tmp_path):
     assert opened == repr(sorted(paths))
 
 
+def raise_in(module, error):
+    """Raise an error from a frame of a module of this name."""
+    exec("raise error('damaged')", {"__name__": module, "error": error})
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "damage"),
+    [
+        ("PIL.Plugin", TypeError, True), ("pillow_heif.heif", AttributeError, True),
+        ("mine", TypeError, False), ("mine", AttributeError, False), ("PILLOW", TypeError, False),
+        ("mine", ValueError, True), ("PIL.Plugin", MemoryError, False),
+    ],
+)  # fmt: skip
+def test_item_10_mistakes_and_a_full_memory_are_no_bad_image(module, error, damage, monkeypatch):
+    data = encoded(Image.new("RGB", (2, 2)), "PNG")
+    sources = [data, Image.open(io.BytesIO(data))]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: raise_in(module, error))
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", lambda self: raise_in(module, error)
+    )
+    clip = CLIPFeatures("skhegraph-tiny", device="cpu", on_error="nan")
+    for source in sources:
+        with pytest.raises(ImageDecodeError if damage else error, match="damaged"):
+            decode_image(source)
+        if not damage:
+            with pytest.raises(error, match="damaged"):
+                clip.transform([source])
+
+
 @pytest.mark.parametrize(
     "error",
     [
         OSError, EOFError, ValueError, SyntaxError, RuntimeError, NotImplementedError, IndexError,
         KeyError, TypeError, AttributeError, OverflowError, ZeroDivisionError, AssertionError,
-        MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+        struct.error, zlib.error, Image.DecompressionBombError,
     ],
 )  # fmt: skip
 def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
@@ -223,7 +252,7 @@ def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
             self._size, self._mode, self.tile = (2, 2), "RGB", []
 
         def load(self):
-            raise error("damaged")
+            raise_in("PIL.Plugin", error)
 
     monkeypatch.setattr(Image, "OPEN", {**Image.OPEN, "PNG": (Decoder, lambda head: True)})
     monkeypatch.setattr(Image, "ID", ["PNG"])
@@ -232,3 +261,41 @@ def test_whatever_a_decoder_raises_the_file_is_unreadable(error, monkeypatch):
         decode_image(b"data")
     with pytest.raises(ImageDecodeError):
         decode_image(Decoder(io.BytesIO(b"data")))
+
+
+JUNK = [
+    b"Exif\0\0junk", b"Exif\0\0II*\0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(range(40)),
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01", b"Exif\0\0" + b"\xff" * 30,
+    # orientation 6, then an entry that cannot be written again
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    b"\x87\x69\0\x04\0\0\0\x01\xff\xff\xff\xff\0\0\0\0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("number", range(len(JUNK)))
+def test_item_17_junk_in_the_metadata_is_no_orientation(kind, number):
+    options = {"dpi": (72, 72)} if kind == "JPEG" else {}
+    data = encoded(Image.new("RGB", (8, 4), "red"), kind, exif=JUNK[number], **options)
+    size = (4, 8) if number == 5 else (8, 4)
+    for source in (data, Image.open(io.BytesIO(data))):
+        assert decode_image(source).size == size
+
+
+@pytest.mark.parametrize("error", [struct.error, SyntaxError, TypeError, ValueError, OSError])
+def test_item_17_whatever_reading_the_orientation_raises(error, monkeypatch):
+    def fail(self):
+        raise_in("PIL.Plugin", error)
+
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.getexif", fail)
+    data = encoded(Image.new("RGB", (8, 4), "red"), "PPM")
+    for source in (data, Image.open(io.BytesIO(data))):
+        assert decode_image(source).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_item_17_nothing_turns_an_image_twice():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode_image(encoded(Image.new("RGB", (8, 4)), "PNG", exif=exif))
+    assert turned.size == decode_image(turned).size == (4, 8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,50 @@ def test_transparent_colour_of_an_rgb_file(rgb):
     rgb[0, 0] = (1, 2, 3)
     data = encoded(Image.fromarray(rgb), transparency=(1, 2, 3))
     np.testing.assert_array_equal(pixels(data)[0, 0], [255] * 3)
+
+
+def png(bits: int, colour: int, clear: bytes, row: bytes) -> bytes:
+    """PNG file of 2 x 1 pixels with a transparent value."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, colour, 0, 0, 0)),
+        (b"tRNS", clear), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""),
+    ]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "other"),
+    [
+        (png(16, 0, b"\x10\x20", b"\x10\x20\x10\x21"), [16] * 3),
+        (png(16, 2, b"\0\x10\x20\x30\x40\x50", b"\0\x10\x20\x30\x40\x50" + b"\x09\0" * 3), [9] * 3),
+        (png(4, 0, b"\0\x03", b"\x35"), [85] * 3),
+        (png(2, 0, b"\0\x01", b"\x60"), [170] * 3),
+        (png(1, 0, b"\0\x00", b"\x40"), [255] * 3),
+        (png(8, 0, b"\0\x07", b"\x07\x08"), [8] * 3),
+    ],
+)  # fmt: skip
+def test_item_22_transparent_value_of_a_png_of_any_depth(data, other):
+    np.testing.assert_array_equal(pixels(data)[0], [[255] * 3, other])
+
+
+@pytest.mark.parametrize("kind", ["PIL", "PNG", "TGA"])
+def test_item_22_palette_that_holds_alpha(kind):
+    image = Image.new("RGBA", (8, 2), (0, 0, 0, 0))
+    image.paste((200, 10, 20, 255), (4, 0, 8, 2))
+    palette = image.quantize(2)
+    assert palette.palette.mode == "RGBA"
+    colours = palette.getpalette("RGBA")
+    entry = b"".join(
+        bytes([b, g, r, a]) for r, g, b, a in zip(*[iter(colours[:8])] * 4, strict=True)
+    )
+    header = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, 32, 0, 0, 8, 2, 8, 0x20)
+    source = {
+        "PIL": palette, "PNG": encoded(palette), "TGA": header + entry + palette.tobytes()
+    }[kind]  # fmt: skip
+    np.testing.assert_array_equal(pixels(source)[0], [[255] * 3] * 4 + [[200, 10, 20]] * 4)
 
 
 def test_sixteen_bit_grey_keeps_its_range():
@@ -209,6 +255,26 @@ def test_normalised_values_are_recognised():
     with pytest.raises(ImageDecodeError, match="scale them") as got:
         decode_image(np.linspace(0, 255, 16).reshape(4, 4))
     assert "normalised" not in str(got.value)
+
+
+def test_item_23_floats_that_leave_the_range_by_rounding_are_clipped():
+    values = np.array([[-1e-12, 0.25, 1.002]])
+    for source in (values, torch.from_numpy(values), Image.fromarray(values.astype(np.float32))):
+        np.testing.assert_array_equal(pixels(source)[0, :, 0], [0, 64, 255])
+    for wrong in ([[0, 1.3]], [[-0.0, 1.02]]):
+        with pytest.raises(ImageDecodeError, match=r"\.clip\(0, 1\)") as got:
+            decode_image(np.array(wrong))
+        assert "uint8" not in str(got.value)
+    with pytest.raises(ImageDecodeError, match="uint8"):
+        decode_image(np.array([[0.0, 254.0]]))
+
+
+def test_item_23_uint16_arrays_of_8_bit_values_are_as_mode_i():
+    values = np.array([[0, 100, 255]])
+    expected = pixels(Image.fromarray(values.astype(np.int32)))
+    np.testing.assert_array_equal(expected[0, :, 0], values[0])
+    np.testing.assert_array_equal(pixels(values.astype(np.uint16)), expected)
+    np.testing.assert_array_equal(pixels(np.array([[0, 257]], np.uint16))[0, :, 0], [0, 1])
 
 
 def test_bugs_and_interrupts_are_not_swallowed():

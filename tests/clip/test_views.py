@@ -121,3 +121,27 @@ def test_unreadable_images_and_bad_numbers_of_views(images):
 def test_output_in_a_frame(images):
     frame = tiny(n_views=2).set_output(transform="pandas").fit_transform(images)
     assert list(frame.columns) == list(tiny().get_feature_names_out())
+
+
+@pytest.mark.parametrize("size", [(1, 900), (900, 1), (3, 500), (2_001, 40), (70, 4_001)])
+def test_item_16_the_middle_of_a_long_image_is_as_of_the_whole(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    backbone = load_backbone("skhegraph-tiny", None, "cpu")
+    whole = np.asarray(backbone._geometry(Image.fromarray(noise)), dtype=int)
+    assert np.abs(backbone.resize(Image.fromarray(noise)) - whole).max() <= 2
+
+
+def test_item_16_a_long_image_is_not_resized_whole(monkeypatch):
+    backbone = load_backbone("skhegraph-tiny", None, "cpu")
+    made = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda self, size, *a, **k: made.append(size) or resize(self, size, *a, **k),
+    )
+    for size in [(1, 20_000), (20_000, 1), (20, 1_000)]:
+        assert backbone.resize(Image.new("RGB", size, "red")).shape == (64, 64, 3)
+    assert made == [(64, 64)] * 3
+    backbone.resize(Image.new("RGB", (100, 200)))
+    assert made[3:] == [(64, 128)]
