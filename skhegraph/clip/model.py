@@ -10,18 +10,19 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skhegraph.clip import torch_settings
 from skhegraph.clip.bundled import BUNDLED, LITE, TINY, Bundled
 from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, full_name, weights_in
 from skhegraph.clip.fingerprint import FileStamps, fingerprint, is_unchanged, stamp_files
 from skhegraph.clip.folding import fold_batch_norms
+from skhegraph.clip.torch_settings import own_settings, own_type
 from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
 from skhegraph.clip.views import resize_middle
 
@@ -43,30 +44,6 @@ _LARGEST_SCALE = 1000
 _backbones: dict[tuple[str, str | None, str], Backbone] = {}
 _locks: dict[tuple[str, str | None, str], threading.RLock] = {}  # one a model, held while it loads
 _lock = threading.RLock()  # for the two above: nothing that takes time is done under it
-_building = threading.RLock()  # torch's default type is one for the process
-
-
-@contextmanager
-def _own_settings() -> Iterator[None]:
-    """Build or run a model whatever default device, autocast or inference mode the caller has."""
-    import torch
-
-    with torch.device("cpu"), torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-        yield
-
-
-@contextmanager
-def _own_type() -> Iterator[None]:
-    """Build a model in single precision whatever torch's default is."""
-    import torch
-
-    with _building:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
 
 
 class Backbone:
@@ -185,7 +162,7 @@ class Backbone:
         import torch
 
         images = batch if isinstance(batch, torch.Tensor) else torch.stack(list(batch))
-        with _own_settings(), torch.inference_mode():
+        with own_settings(), torch.inference_mode():
             inputs = images.to(self.device, torch.float32)
             return self._unit_rows(self._model.encode_image, inputs, "image")
 
@@ -254,7 +231,7 @@ class Backbone:
     def _encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
         import torch
 
-        with _own_settings(), torch.inference_mode():
+        with own_settings(), torch.inference_mode():
             pixels = torch.from_numpy(np.stack(images)).to(self.device)
             # The channels stay last in memory, which convolutions are fastest with.
             batch = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
@@ -292,7 +269,7 @@ class Backbone:
     def _encode_prompts(self, prompts: list[str]) -> np.ndarray:
         import torch
 
-        with _own_settings(), torch.inference_mode():
+        with own_settings(), torch.inference_mode():
             tokens = self._tokenizer(prompts).to(self.device)
             return self._unit_rows(self._model.encode_text, tokens, "text")
 
@@ -330,8 +307,8 @@ def _start_afresh_in_fork() -> None:
     Threads do not survive a fork: neither those that may hold a lock of ours, nor torch's, which
     a child would wait for without end. As in workers of torch's own data loader, one is left.
     """
-    global _lock, _building
-    _lock, _building = threading.RLock(), threading.RLock()
+    global _lock
+    _lock, torch_settings.building = threading.RLock(), threading.RLock()
     _locks.clear()
     for backbone in _backbones.values():
         backbone._text_lock = threading.Lock()
@@ -410,7 +387,7 @@ def _load(model_name: str, pretrained: str | None, device: str) -> Backbone:
     bundled = BUNDLED.get(model_name)
     checkpoint = None if bundled else find_checkpoint(model_name, pretrained)
     files = stamp_files(bundled.files() if bundled else checkpoint.files())  # type: ignore[union-attr]
-    with _own_settings(), _own_type():
+    with own_settings(), own_type():
         parts = _build_bundled(bundled) if bundled else _build(checkpoint)  # type: ignore[arg-type]
     return Backbone(
         *parts, model_name=model_name, pretrained=pretrained, device=device, files=files

@@ -100,6 +100,7 @@ def resize_middle(image: Image.Image, geometry: Any) -> Image.Image | None:
     first, last = max(0, int(left - margin)), min(long, int(right + margin) + 1)
     # Pillow holds a box in single precision: its numbers are small in the window.
     near, far = left - first, min(right - first, last - first)
+    box: tuple[float, float, float, float]
     if image.width >= image.height:
         window, box = image.crop((first, 0, last, short)), (near, 0, far, short)
     else:
