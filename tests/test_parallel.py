@@ -42,15 +42,17 @@ def test_several_users_leave_nothing_behind() -> None:
             first_in.wait()
             both_in.wait()
 
-    before = blas_threads()
-    with ThreadPoolExecutor(1) as pool:
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as pool:
+        before = blas_threads()
         waiting = pool.submit(first)
         first_in.wait()
         with one_blas_thread():
             assert blas_threads() == {1}
             both_in.wait()
             waiting.result()
-    assert blas_threads() == before
+            # Issue 17.11: the one that is left has what it was promised.
+            assert blas_threads() == {1}
+        assert blas_threads() == before == {2}
 
 
 def test_torch_threads_are_restored() -> None:

@@ -99,7 +99,6 @@ def resize_middle(image: Image.Image, geometry: Any) -> Image.Image | None:
     margin = _MARGIN * max(1.0, short / size)
     first, last = max(0, int(left - margin)), min(long, int(right + margin) + 1)
     # Pillow holds a box in single precision: its numbers are small in the window.
-    box: tuple[float, float, float, float]
     near, far = left - first, min(right - first, last - first)
     box: tuple[float, float, float, float]
     if image.width >= image.height:

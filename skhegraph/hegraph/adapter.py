@@ -75,7 +75,8 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         all, and then each node is mostly the mean of all others.
     node_norm : float, default=10.0
         Length of the nodes that the network sees. CLIP's raw features are about 10 long; at length
-        1 tanh is a straight line, and the path weights mean something else.
+        1 tanh is a straight line, which starves matrices that start at random (with
+        probabilities); those that start at zero hardly mind.
     fusion : {"logits", "probabilities"}, default="logits"
         What is added: logits, or probabilities, as described.
     sharpness : float or None, default=None
