@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -38,53 +37,41 @@ def precision_of(n_logits: int) -> type[np.floating[Any]]:
     return np.float32 if n_logits > LOGITS_IN_DOUBLE else np.float64
 
 
-class Held:
-    """A setting of the process: made by the first thread that needs it, undone by the last.
+_setting, _torch_setting = Lock(), Lock()
 
-    Parameters
-    ----------
-    make : callable
-        Makes the setting and returns a function that undoes it.
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Run products on one BLAS thread, and restore what was set before.
+
+    The setting is of the process. Of several Python threads the first sets and restores it; the
+    others leave it alone, so nothing is left behind, whoever ends first.
     """
-
-    def __init__(self, make: Callable[[], Callable[[], object]]) -> None:
-        self._make, self._lock, self._users = make, Lock(), 0
-        self._undo: Callable[[], object] = make
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Hold the setting."""
-        with self._lock:
-            if not self._users:
-                self._undo = self._make()
-            self._users += 1
-        try:
+    if not _setting.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _get_threadpool_controller().limit(limits=1, user_api="blas"):
             yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._undo()
+    finally:
+        _setting.release()
 
 
-def _limit_blas() -> Callable[[], object]:
-    """Set BLAS to one thread."""
-    limit: Any = _get_threadpool_controller().limit(limits=1, user_api="blas")
-    restore: Callable[[], object] = limit.restore_original_limits
-    return restore
-
-
-def _limit_torch() -> Callable[[], object]:
-    """Set torch to one thread; imports torch."""
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run torch's products on one thread, likewise; imports torch."""
     import torch
 
+    if not _torch_setting.acquire(blocking=False):
+        yield
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    return partial(torch.set_num_threads, before)
-
-
-#: Run products on one BLAS thread, and training on one thread of torch.
-one_blas_thread, one_torch_thread = Held(_limit_blas), Held(_limit_torch)
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _torch_setting.release()
 
 
 def in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
