@@ -156,6 +156,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         positive, negative, scale = self._text_nodes(X, index, weight, labels)
         self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
         P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in (positive, negative))
+        if not (isinstance(self.text_features, str) and self.text_features == "prototypes"):
+            warn_if_equal(P, self.classes_)
         without_rows = Named(named, P[named], N[named]) if named.any() else None
         return Support(X, index, weight, P[~named], N[~named], self.logit_scale_, without_rows)
 
@@ -373,6 +375,22 @@ def softmax_rows(logits: Floats) -> Floats:
         proba[small] = tails
     proba *= 1 / proba.sum(axis=1, keepdims=True)
     return proba
+
+
+def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
+    """Warn of classes whose unit text features are equal: text cannot tell them apart."""
+    _, group, counts = np.unique(P.round(6), axis=0, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(counts > 1)
+    if not len(shared):
+        return
+    first = [str(label) for label in classes[group.ravel() == shared[0]][:5]]
+    warnings.warn(
+        f"The text of {', '.join(map(repr, first))} is equal"
+        + (f", and so is that of {len(shared) - 1} other groups of classes" * (len(shared) > 1))
+        + ": it cannot tell them apart. Give names or text features that differ.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def given_text(source: Any, n_classes: int, n_features: int | None) -> tuple[Floats, Floats]:

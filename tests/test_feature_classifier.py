@@ -338,6 +338,17 @@ def test_memory_of_a_prediction_does_not_grow_with_the_queries(dtype: type) -> N
     assert peak < queries.nbytes / 4
 
 
+@pytest.mark.parametrize("make", [hegraph, ZeroShotCLIPClassifier])
+def test_classes_of_equal_text_warn(make: Any) -> None:
+    """Issue 17.21: one of them would never be predicted by text."""
+    same = np.array([[1.0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0]])
+    with pytest.warns(UserWarning, match="text of 'ant', 'cat' is equal: it cannot tell"):
+        make(text_features=same).fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(text_features=TEXT).fit(X, Y)
+
+
 # --- any well-formed input ------------------------------------------------------------------------
 
 VALUES = st.floats(-1e6, 1e6, width=32)
