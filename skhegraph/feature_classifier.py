@@ -379,18 +379,18 @@ def softmax_rows(logits: Floats) -> Floats:
 
 def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
     """Warn of classes whose unit text features are equal: text cannot tell them apart."""
-    _, group, counts = np.unique(P.round(6), axis=0, return_inverse=True, return_counts=True)
-    shared = np.flatnonzero(counts > 1)
-    if not len(shared):
-        return
-    first = [str(label) for label in classes[group.ravel() == shared[0]][:5]]
-    warnings.warn(
-        f"The text of {', '.join(map(repr, first))} is equal"
-        + (f", and so is that of {len(shared) - 1} other groups of classes" * (len(shared) > 1))
-        + ": it cannot tell them apart. Give names or text features that differ.",
-        UserWarning,
-        stacklevel=4,
-    )
+    alike: dict[bytes, list[str]] = {}
+    for row, label in zip(P.round(6) + 0.0, classes, strict=True):  # + 0.0: -0 is 0
+        alike.setdefault(row.tobytes(), []).append(str(label))
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        others = f", and so is that of {len(groups) - 1} other groups" if len(groups) > 1 else ""
+        warnings.warn(
+            f"The text of {', '.join(map(repr, groups[0][:5]))} is equal{others}: it cannot tell "
+            "them apart. Give names or text features that differ.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def given_text(source: Any, n_classes: int, n_features: int | None) -> tuple[Floats, Floats]:

@@ -83,6 +83,7 @@ def resize_middle(image: Image.Image, geometry: Any) -> Image.Image | None:
     """
     from PIL import Image
     from torchvision.transforms import CenterCrop, Resize
+    from torchvision.transforms.functional import pil_modes_mapping
 
     short, long = sorted(image.size)
     steps = geometry.transforms
@@ -105,5 +106,5 @@ def resize_middle(image: Image.Image, geometry: Any) -> Image.Image | None:
         window, box = image.crop((first, 0, last, short)), (near, 0, far, short)
     else:
         window, box = image.crop((0, first, short, last)), (0, near, short, far)
-    filters = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
-    return window.resize(crop, Image.Resampling(filters[steps[0].interpolation.value]), box=box)
+    resample = Image.Resampling(pil_modes_mapping[steps[0].interpolation])
+    return window.resize(crop, resample, box=box)

@@ -143,12 +143,11 @@ def acting_paths(support: Support, paths: Paths, has_text: bool) -> Paths:
 
 def messages_into_text(inside: Support, discriminant: Discriminant, paths: Paths) -> Received:
     """What the text nodes receive, and what of it is due to each support row itself."""
+    if not any(paths):
+        return Received(np.zeros((inside.n_classes, 0)), np.zeros((len(inside.y), 0)))
     edges = similar_classes(inside.positive)
+    shift = discriminant.held_out_shift(np.arange(len(inside.y)))
     nodes = discriminant.visual_nodes()
-    if any(paths):
-        shift = discriminant.held_out_shift(np.arange(len(inside.y)))
-    else:
-        shift = np.zeros((len(inside.y), 1))
     return received(inside.positive, inside.negative, nodes, shift, edges, paths)
 
 
@@ -170,10 +169,8 @@ def training_logits(inside: Support, fusion: Fusion, rows: Ints) -> tuple[Floats
 
     def fill(block: slice) -> None:
         """Logits of a block of rows."""
-        text, visual = (
-            text_logits(inside.X[block], P, scale),
-            fusion.visual * linear(inside.X[block]),
-        )
+        text = text_logits(inside.X[block], P, scale)
+        visual = fusion.visual * linear(inside.X[block])
         seen[block] = text + visual
         logits[block] = text + (1 - share) * visual + share * fusion.visual * held_out[block]
 

@@ -3,7 +3,7 @@
 Added as logits, `a tau cos(z, P') + b cache(z)`. The weights, and the sharpness `beta` of the
 affinities, minimise the log-loss of leave-one-out logits of the support rows, in which no row
 meets itself, beside the text before training. Where no class has a second row, the cache says
-nothing of a row's own class, and the weights are their prior medians.
+nothing of a row's own class: `a` is that of the text alone, and `b` its prior median.
 """
 
 from __future__ import annotations

@@ -86,19 +86,22 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
         "logit_scale": None,
         "negative_templates": None,
     }
-    given = [name for name, value in defaults.items() if params[name] not in (value, 0)]
-    if not has_text:
-        ignored, why = given, "text_features='prototypes' has no text"
-    elif not params["negative_to_positive"]:
-        ignored, why = ["negative_templates"], "negative_to_positive=0 leaves negatives out"
-    elif params["text_weight"] == 0:
-        ignored, why = ["logit_scale"], "text_weight=0"
-    else:
-        return
-    ignored = [name for name in ignored if name in given]
-    if ignored:
-        message = f"{', '.join(ignored)}: ignored, since {why}."
-        warnings.warn(message, UserWarning, stacklevel=4)
+    cases = [
+        (not has_text, list(defaults), "text_features='prototypes' has no text"),
+        (
+            not params["negative_to_positive"],
+            ["negative_templates"],
+            "negative_to_positive=0 leaves negatives out",
+        ),
+        (params["text_weight"] == 0, ["logit_scale"], "text_weight=0"),
+    ]
+    for applies, names, why in cases:
+        ignored = [name for name in names if params[name] not in (defaults[name], 0)]
+        if applies and ignored:
+            message = f"{', '.join(ignored)}: ignored, since {why}."
+            warnings.warn(message, UserWarning, stacklevel=4)
+            if not has_text:
+                return
 
 
 def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) -> None:

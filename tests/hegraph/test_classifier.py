@@ -192,6 +192,10 @@ def test_messages_move_the_visual_nodes_to_the_text() -> None:
             {"text_features": "prototypes", "positive_to_positive": 0.1},
             "positive_to_positive: ignored",
         ),
+        (
+            {"logit_scale": 9.0, "text_weight": 0, "negative_to_positive": 0},
+            "logit_scale: ignored, since text",
+        ),
         ({"logit_scale": 9.0, "text_weight": 0}, "logit_scale: ignored, since text"),
         (
             {"negative_templates": "no {}", "negative_to_positive": 0},
