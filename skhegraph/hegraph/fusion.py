@@ -32,8 +32,9 @@ TEXT_ALONE_WIDTH = (3.0, 0.15)
 #: tells, the images tell too.
 TEXT_SHARE = 0.65
 #: `q` and `f` in the prior median of `b`, `f sqrt(log C) k^q` over the wrong-class logit spread:
-#: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits.
-SHOTS_POWER, VISUAL_SHARE = 0.25, 0.6
+#: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits. Without
+#: text nothing else holds a wrong `b` in check.
+SHOTS_POWER, VISUAL_SHARE, VISUAL_SHARE_ALONE = 0.25, 0.6, 0.5
 #: Least spread of logits: a branch below it tells nothing, and gets no weight for that.
 LEAST_SPREAD = 1e-6
 #: Standard deviation of log a and log b in the fusion.
@@ -77,16 +78,18 @@ class Candidate(NamedTuple):
 
 
 def wrong_class_spread(logits: Floats, y: Ints) -> float:
-    """Standard deviation of each row's logits of the wrong classes about their mean.
+    """Standard deviation (unbiased) of each row's logits of the wrong classes about their mean.
 
     It is the natural unit of logits: it needs no genuine pair, so it can be measured at one shot,
     and it does not depend on the feature width. With two classes: of both logits.
     """
     wrong = np.ones(logits.shape, dtype=bool)
-    if logits.shape[1] > 2:
+    several = logits.shape[1] > 2
+    if several:
         wrong[np.arange(len(y)), y] = False
     rest = logits[wrong].reshape(len(y), -1)
-    return max(float((rest - rest.mean(axis=1, keepdims=True)).std()), LEAST_SPREAD)
+    variance = rest.var(axis=1, ddof=1 if several else 0)
+    return max(float(np.sqrt(variance.mean())), LEAST_SPREAD)
 
 
 def fit_fusion_weights(
@@ -200,7 +203,8 @@ def fit_fusion(
         G = discriminant.leave_one_out(rows)
         spread = wrong_class_spread(G, y)
         unit = np.sqrt(np.log(support.n_classes)) / spread if spread > LEAST_SPREAD else 0.0
-        visual_median = VISUAL_SHARE * unit * shots_per_class(support) ** SHOTS_POWER
+        part = VISUAL_SHARE_ALONE if text is None else VISUAL_SHARE
+        visual_median = part * unit * shots_per_class(support) ** SHOTS_POWER
         keep_visual = one_shot or visual_weight is not None
         fitted = fit_fusion_weights(
             T,

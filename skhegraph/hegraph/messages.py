@@ -51,6 +51,14 @@ def principal_axes(A: Floats) -> tuple[Floats, Floats]:
     return values, A.T @ (vectors / np.sqrt(values)) if wide else vectors
 
 
+def n_directions(A: Floats) -> float:
+    """Directions over which the variance of rows spreads, `(tr S)^2 / tr S^2`."""
+    centred = A - A.mean(axis=0)
+    squares = np.square(centred @ centred.T if len(A) < A.shape[1] else centred.T @ centred)
+    total = float(np.square(centred).sum())
+    return total**2 / max(float(squares.sum()), LEAST_VARIANCE**2)
+
+
 class Edges(NamedTuple):
     """Similarities `K = U diag(values) U'` of the centred text nodes, mean diagonal 1.
 
@@ -147,7 +155,8 @@ def estimate_messages(
 
     In the eigenvectors of `K` the classes are independent with variance `delta (r lambda + 1)`,
     where `delta = v + s/k` and `r = g / delta`; `rho` and `delta` then have closed forms, and `r`
-    is searched. Unequal shots enter by the mean of 1/k.
+    is searched; the class means count as many times as they have independent directions
+    (:func:`n_directions`). Unequal shots enter by the mean of 1/k.
 
     Parameters
     ----------
@@ -193,7 +202,8 @@ def estimate_messages(
     if ratio is None:
         searched = MESSAGE_RATIOS if n_contrasts > 1 and edges.scale else np.zeros(1)
         prior = MESSAGE_PRIOR * np.square(np.log(np.maximum(searched, LEAST_VARIANCE)))
-        losses = [profile(float(r))[0] for r in searched] + prior / n_contrasts
+        evidence = [0.5 * n_directions(means) * profile(float(r))[0] for r in searched]
+        losses = evidence + prior / n_contrasts
         ratio = float(searched[int(np.argmin(losses))])
     _, rho, delta = profile(ratio)
     expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)

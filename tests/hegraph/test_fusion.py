@@ -81,8 +81,8 @@ def test_no_rows_gives_the_prior() -> None:
 
 def test_wrong_class_spread_by_hand() -> None:
     logits = np.array([[9.0, 1.0, 3.0], [5.0, -7.0, 1.0]])
-    # Wrong logits 1, 3 about 2 and 5, 1 about 3: deviations 1, 1, 2, 2.
-    assert wrong_class_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(10 / 4))
+    # Wrong logits 1, 3 about 2 and 5, 1 about 3: deviations 1, 1, 2, 2, two degrees of freedom.
+    assert wrong_class_spread(logits, np.array([0, 1])) == pytest.approx(sqrt(10 / 2))
 
 
 def test_wrong_class_spread_ignores_the_right_logit_and_offsets() -> None:

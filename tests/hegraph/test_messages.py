@@ -68,13 +68,16 @@ def test_messages_maximise_the_likelihood_of_the_class_means(n_classes: int) -> 
     one = np.column_stack([np.ones(n_classes), np.eye(n_classes)[:, 1:]])
     contrasts = np.linalg.qr(one)[0][:, 1:]
     M, T = contrasts.T @ support.visual, contrasts.T @ text
+    values = np.linalg.eigvalsh(M.T @ M)  # as many times as the means have directions
+    n_directions = values.sum() ** 2 / (values**2).sum()
 
     def loss(rho: float, ratio: float) -> float:
         covariance = contrasts.T @ (ratio * K + np.eye(n_classes)) @ contrasts
         R = M - rho * T
         delta = np.trace(R.T @ np.linalg.solve(covariance, R)) / (n_classes - 1)
         fit = np.linalg.slogdet(covariance)[1] / (n_classes - 1) + np.log(delta)
-        return float(fit + MESSAGE_PRIOR * np.log(ratio) ** 2 / (n_classes - 1))
+        prior = MESSAGE_PRIOR * np.log(ratio) ** 2 / (n_classes - 1)
+        return float(0.5 * n_directions * fit + prior)
 
     best = loss(messages.positive_to_visual, messages.visual_to_visual)
     for ratio in MESSAGE_RATIOS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skhegraph.hegraph.visual import Discriminant, VisualModel
+from skhegraph.hegraph.visual import Discriminant, VisualModel, along, text_share
 from skhegraph.support import Support, in_span, unit_rows
 
 D = 5
@@ -38,7 +38,8 @@ def explicit(model: VisualModel, shrinkage: float) -> tuple[np.ndarray, np.ndarr
     R = support.X - means[support.y]
     scatter, df = R.T @ R, n - len(shots)
     predicted = messages.centre + messages.positive_to_visual * text
-    share = min(1.0, len(shots) / n) if model.has_text or df == 0 else 0.0
+    with_text = bool(text.any())
+    share = min(1.0, len(shots) / n) if with_text or df == 0 else 0.0
     middle = np.linalg.inv(messages.prior() + np.diag(messages.noise / shots))
     scatter = scatter + share * messages.noise * (means - predicted).T @ middle @ (
         means - predicted
@@ -48,8 +49,12 @@ def explicit(model: VisualModel, shrinkage: float) -> tuple[np.ndarray, np.ndarr
     )
     S = covariance / np.trace(covariance)
     omega = S
-    if model.has_text:
-        omega = (S + text.T @ text / np.trace(text.T @ text)) / 2
+    if with_text:
+        V = means - means.mean(axis=0)
+        E = V - messages.positive_to_visual * text
+        explained = 1 - np.trace(E @ text.T @ text @ E.T) / np.trace(V @ text.T @ text @ V.T)
+        w = min(2 * max(explained, 0), 0.5)
+        omega = (1 - w) * S + w * text.T @ text / np.trace(text.T @ text)
     prior = np.kron(messages.prior(), omega)
     noise = np.kron(np.diag(messages.noise / shots), S)
     gain = prior @ np.linalg.inv(prior + noise)
@@ -76,6 +81,32 @@ def test_nodes_and_logits_equal_explicit_algebra(
     got = discriminant.linear()(Z)
     centre = lambda L: L - L.mean(axis=1, keepdims=True)  # noqa: E731
     np.testing.assert_allclose(centre(got), centre(want), rtol=1e-6, atol=1e-6)
+
+
+def test_text_share_by_hand_and_of_other_classes() -> None:
+    text = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    means = np.array([[2.0, 5.0], [-2.0, 5.0]])
+    # Along the text 2 and -2, of which rho = 1/5 leaves 1.8: e = 1 - .81, w = 2 e = .38.
+    assert text_share(means, text, means - 0.2 * text) == pytest.approx(0.38)
+    assert text_share(means, text, means - text) == 0.5  # a half at most
+    assert text_share(means, text, means + text) == 0.0  # never below 0
+    assert text_share(np.ones((2, 2)), text, np.ones((2, 2))) == 0.0  # equal means
+    support, text = make_support([2] * 8, width=20)
+    right = VisualModel(support, text)
+    assert right.text_share == 0.5
+    wrong = VisualModel(support, np.roll(text, 1, axis=0))
+    assert wrong.text_share < 0.1
+    assert wrong.at(1.0).rest > 0.9
+
+
+def test_along_the_text_is_the_same_from_either_side() -> None:
+    rng = np.random.default_rng(0)
+    A, text = rng.normal(size=(7, 5)), rng.normal(size=(7, 5))
+    want = np.square((A - A.mean(axis=0)) @ text.T).sum()
+    assert along(A, text) == pytest.approx(want)  # more classes than features
+    assert along(A[:4], text[:4]) == pytest.approx(
+        np.square((A[:4] - A[:4].mean(axis=0)) @ text[:4].T).sum()
+    )
 
 
 @pytest.mark.parametrize("with_text", [True, False])
