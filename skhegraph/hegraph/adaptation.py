@@ -19,6 +19,7 @@ from skhegraph.hegraph.fusion import (
     wrong_class_spread,
 )
 from skhegraph.hegraph.logits import text_logits
+from skhegraph.hegraph.messages import n_directions
 from skhegraph.hegraph.parameters import warn_if_unrelated
 from skhegraph.hegraph.text_nodes import Trained, fit_text_nodes
 from skhegraph.hegraph.visual import Discriminant, VisualModel
@@ -188,9 +189,16 @@ def fit_familiarity(
     logits += X @ trained.coef.T + trained.intercept + np.log(prior)
     density = fusion.held_out.max(axis=1) + discriminant.shared_logits(rows)
     # A left-out row still has its share h in the centre (squared distances lose (1 - h)^2) and in
-    # the scale of the covariance (1 - h).
+    # the scale of the covariance (1 - h). One that is more than half of all says nothing of others.
     h = inside.sample_weight[rows] / inside.sample_weight.sum()
-    return familiarity_scale(density / (1 - h) ** 3, evidence(logits))
+    others = h <= max(0.5, h.min())
+    density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
+    Z = discriminant.model.rows[rows[others]] * discriminant.scale
+    # Few rows hide directions: their covariance has 1 / n_rows too much in tr S^2 / (tr S)^2.
+    concentration = max(1 / n_directions(Z) - 1 / len(Z), 1 / discriminant.model.n_features)
+    squares = np.bincount(inside.y, weights=np.square(inside.sample_weight))
+    known = 1 - float(np.mean(squares / np.square(inside.shots)))
+    return familiarity_scale(density, evidence(logits[others]), concentration, known)
 
 
 class Branches(NamedTuple):

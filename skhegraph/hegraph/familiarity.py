@@ -7,8 +7,8 @@ Two measures, each of which misses what the other sees:
 
 An image of another world is far from every node though its logits may favour a class; an image of
 a class that is missing lies among the others and favours none. Each is measured in standard
-deviations of the support rows, scored by models that have not seen them; their sum is scaled so
-that those rows have mean 0 and standard deviation 1.
+deviations of the support rows, scored by models that have not seen them, and their sum has mean 0
+and standard deviation 1 over many such rows (:func:`familiarity_scale` on few).
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import numpy as np
 
 from skhegraph.support import Floats
 
-#: Least standard deviation, in units of the largest measure: what is below it is rounding, and
-#: equal support rows say nothing about other images.
+#: Least standard deviation: what is below it is rounding, and equal support rows say nothing about
+#: other images.
 LEAST_DEVIATION = 1e-5
+#: Rows for which the expected variance of a measure counts: from 1 to 16 shots and 2 to 100 classes
+#: 0 to 6 % of images of the classes then score below -2.
+PRIOR_ROWS = 5.0
 
 
 def log_density(
@@ -55,13 +58,29 @@ def evidence(logits: Floats) -> Floats:
     return logits.max(axis=1) - logits.mean(axis=1)
 
 
-def familiarity_scale(density: Floats, evidence: Floats) -> Floats:
-    """Factors of the two measures and an offset, from their values on left-out support rows."""
+def familiarity_scale(
+    density: Floats, evidence: Floats, concentration: float, known: float
+) -> Floats:
+    """Factors of the two measures and an offset, from their values on left-out support rows.
+
+    Few rows say little about how much a measure varies: its variance is averaged with that of
+    `PRIOR_ROWS` rows that vary as theory has it. Half a squared distance is a chi-squared variable
+    over the directions of the images, with a standard deviation of `sqrt(2 concentration)` of its
+    mean, `concentration = tr S^2 / (tr S)^2` being one over their number; evidence is taken to vary
+    by its mean where a left-out row has no other image of its class to speak for it, and by half of
+    that where it has many. Density counts by `known`, the mean of `1 - 1/k` over the classes: at
+    one image a class each row lies where the model has seen one, and a query never does.
+    """
+    n_rows = len(density)
     measures = np.stack([density, evidence]).astype(np.float64)
-    least = LEAST_DEVIATION * np.maximum(np.abs(measures).max(axis=1), 1)
-    factors = 1 / np.maximum(measures.std(axis=1), least)
+    size = np.abs(measures.mean(axis=1))
+    expected = size * (np.sqrt(2 * concentration), 1 - known / 2)
+    variance = n_rows * measures.var(axis=1) + PRIOR_ROWS * np.square(expected)
+    deviation = np.sqrt(variance / (n_rows + PRIOR_ROWS))
+    factors = (known, 1.0) / np.maximum(deviation, LEAST_DEVIATION)
     total = factors @ measures
-    factors /= max(float(total.std()), LEAST_DEVIATION)
+    spread = n_rows * total.var() + PRIOR_ROWS * float(np.square(factors * deviation).sum())
+    factors /= np.sqrt(spread / (n_rows + PRIOR_ROWS)) or 1.0
     return np.append(factors, -float((factors @ measures).mean()))
 
 

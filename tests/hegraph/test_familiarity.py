@@ -27,13 +27,62 @@ def test_density_is_the_gaussian_at_the_nearest_node(dtype: type) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-10 if dtype is np.float64 else 1e-4)
 
 
-def test_scale_gives_the_left_out_rows_mean_0_and_deviation_1() -> None:
+def test_scale_gives_many_left_out_rows_mean_0_and_deviation_1() -> None:
     rng = np.random.default_rng(0)
-    density, margin = rng.normal(-300, 40, size=50), rng.gamma(2, 3, size=50)
-    scores = familiarity(density, margin, familiarity_scale(density, margin))
+    density, margin = rng.normal(-300, 40, size=20_000), rng.gamma(2, 3, size=20_000)
+    scale = familiarity_scale(density, margin, 1 / 50, 1.0)
+    scores = familiarity(density, margin, scale)
     want = (density - density.mean()) / density.std() + (margin - margin.mean()) / margin.std()
-    np.testing.assert_allclose(scores, want / want.std(), atol=1e-10)
-    assert np.isfinite(familiarity_scale(np.ones(3), np.ones(3))).all()
+    np.testing.assert_allclose(scores, want / want.std(), atol=5e-3)
+    assert np.isfinite(familiarity_scale(np.ones(3), np.ones(3), 1.0, 0.5)).all()
+
+
+def test_scale_of_few_rows_by_hand() -> None:
+    density, margin = np.array([-90.0, -110.0]), np.array([3.0, 5.0])
+    # Two rows with the variances 100 and 1, and five of theory: (100 sqrt(2 / 8))^2 and (5/8 of 4)^2.
+    deviation = np.sqrt([(2 * 100 + 5 * 2500) / 7, (2 * 1 + 5 * 2.5**2) / 7])
+    factors = np.array([1 - 1 / 4, 1.0]) / deviation  # four shots
+    total = factors[0] * density + factors[1] * margin
+    spread = (2 * total.var() + 5 * (0.75**2 + 1)) / 7
+    want = np.append(factors, -total.mean()) / np.sqrt(spread)
+    np.testing.assert_allclose(familiarity_scale(density, margin, 1 / 8, 0.75), want)
+
+
+def test_one_image_a_class_tells_by_evidence_alone() -> None:
+    assert familiarity_scale(np.array([-9.0, -8.0]), np.array([1.0, 2.0]), 0.5, 0.0)[0] == 0
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("shots", [1, 2, 4, 16])
+@pytest.mark.parametrize("with_text", [True, False])
+def test_scores_mean_the_same_at_all_shots(n_classes: int, shots: int, with_text: bool) -> None:
+    rng = np.random.default_rng(0)
+    shares, medians = [], []
+    for _ in range(5):
+        text = unit_rows(rng.normal(size=(n_classes, 64)))
+        y = np.repeat(np.arange(n_classes), shots + 20)
+        X = text[y] + 0.12 * rng.normal(size=(len(y), 64))
+        known = np.arange(len(y)) % (shots + 20) < shots
+        source = {"text_features": text if with_text else "prototypes"}
+        scores = HeGraphClassifier(**source).fit(X[known], y[known]).score_samples(X[~known])
+        shares.append((scores < -2).mean())
+        medians.append(np.median(scores))
+    assert np.mean(shares) < 0.08
+    assert np.abs(medians).max() < 4
+
+
+@pytest.mark.parametrize("weight", [1e3, 1e17])
+def test_a_row_of_great_weight_does_not_switch_the_scale_off(
+    world: tuple[np.ndarray, ...], weight: float
+) -> None:
+    X, y, text, known, unknown = world
+    heavy = np.where(np.arange(len(y)) == 0, weight, 1.0)
+    clf = HeGraphClassifier(text_features=text).fit(X, y, heavy)
+    scores = clf.score_samples(np.vstack([known, unknown]))
+    assert np.isfinite(scores).all()
+    assert clf.familiarity_scale_[0] > 0.01  # 0.0002 with a scale that the row itself sets
+    assert (scores[: len(known)] < -2).mean() < 0.1
+    assert roc_auc_score(np.arange(len(scores)) < len(known), scores) > 0.9
 
 
 def test_evidence_is_above_the_mean_of_all() -> None:
