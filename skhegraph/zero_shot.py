@@ -27,11 +27,13 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         open_clip model, or ``"skhegraph-lite"``, named as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
         open_clip weights tag or path.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         Source of the text features: prompts through the named CLIP, class means of `X`, or an
-        array of shape (n_classes, n_features), rows in the order of the sorted labels.
+        array of shape (n_classes, n_features), rows in the order of the sorted labels, or a mapping
+        from label to row.
     class_names : None, sequence of str, or mapping, default=None
-        Names for the prompts, in the order of the sorted labels, or a mapping from label to name.
+        Names for the prompts, in the order of the sorted labels, or a mapping from label to name,
+        where string labels that it lacks stand for themselves.
     templates, negative_templates : str, sequence of str or mapping, default="photo", None
         Prompt templates; the negatives are not used here.
     logit_scale : float or None, default=None

@@ -42,7 +42,8 @@ def build_prompts(
         Names as they go into the prompts; they are not altered (an underscore stays one).
     templates : str, sequence of str, or mapping
         The name of a preset (see :data:`PRESETS`); a format string with one ``{}``; a sequence
-        of these; or a mapping from each class name to one whole description or several.
+        of these; or a mapping from each class name to one whole description or several,
+        which may hold more names.
     negative : bool, default=False
         Whether a preset gives its negative templates. Other forms are used as they are.
 
@@ -55,7 +56,7 @@ def build_prompts(
     ------
     ValueError
         If there are no class names or templates, a template has not exactly one ``{}``, or the
-        mapping and the class names do not match.
+        mapping lacks a class name.
     TypeError
         If something that has to be a str is not.
 
@@ -201,18 +202,21 @@ def _check_template(template: str) -> None:
 
 
 def _check_keys(names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> None:
+    """Refuse a mapping that lacks a name; it may hold more, as folds may lack a class."""
     missing = [name for name in names if name not in mapping]
-    extra = [key for key in mapping if key not in set(names)]
-    if missing or extra:
+    if missing:
+        extra = [key for key in mapping if key not in set(names)]
         raise ValueError(
-            "the keys of the templates mapping must be the class names: "
-            + "; ".join(
-                f"{what} {', '.join(map(repr, which))}"
-                for what, which in (("missing", missing), ("not a class", extra))
-                if which
-            )
+            "the keys of the templates mapping must be the class names: missing "
+            + _shown(missing)
+            + (f"; not a class {_shown(extra)}" if extra else "")
             + "."
         )
+
+
+def _shown(keys: list[str]) -> str:
+    """The first five keys."""
+    return ", ".join(map(repr, keys[:5])) + (", ..." if len(keys) > 5 else "")
 
 
 def _descriptions(name: str, value: str | Sequence[str]) -> list[str]:

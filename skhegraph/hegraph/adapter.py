@@ -51,10 +51,11 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         CLIP whose text tower encodes the prompts, named as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         Source of the text nodes, as in :class:`HeGraphClassifier`.
     class_names : None, sequence of str, or mapping, default=None
-        Names for the prompts, in the order of the sorted labels, or a mapping from label to name.
+        Names for the prompts, in the order of the sorted labels, or a mapping from label to name,
+        where string labels that it lacks stand for themselves.
     templates, negative_templates : str, sequence of str or mapping, default="photo", None
         Prompt templates of the positive and the negative nodes.
     logit_scale : float or None, default=None

@@ -61,14 +61,15 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         ``"skhegraph-lite"`` is bundled.
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         ``"clip"`` encodes prompts. An array of shape (n_classes, n_features) gives positive text
-        features, rows in the order of the sorted labels; the negative node of a class is then
-        the mean of the other classes' positives. A pair (positive, negative) gives both.
+        features, rows in the order of the sorted labels; a mapping from label to row, which may
+        hold more labels than occur, names them. The negative node of a class is then the mean of
+        the other classes' positives. A pair (positive, negative) gives both.
         ``"prototypes"`` uses no text (any numeric matrix will do).
     class_names : None, sequence of str, or mapping, default=None
         Names for the prompts: None takes string labels; a sequence follows the sorted labels; a
-        mapping goes from label to name.
+        mapping goes from label to name, where string labels that it lacks stand for themselves.
     templates : str, sequence of str, or mapping, default="photo"
         Preset of :data:`skhegraph.clip.prompts.PRESETS`, format string(s) with one ``{}``, or a
         mapping from class name to whole description(s).

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
-from sklearn.utils import compute_class_weight
 
-from skhegraph.prompted_classifier import ENCODED, are_encoded
+from skhegraph.labels import ENCODED, are_encoded, brief, may_be_others
 from skhegraph.support import Floats, Ints, Support
 
 #: Default path weights into the text nodes, in units of what a node's own residual may do. Visual
@@ -30,20 +29,16 @@ def class_prior(
     """Share of each class in the log-loss, which is also its probability before an image is seen.
 
     Weights of a mapping multiply the share of the class among the rows. A class that has a name
-    and no row counts as one of the mean number of rows.
+    and no row counts as one of the mean number of rows. A mapping may hold more labels, or less,
+    which then count once; not both, as in scikit-learn.
     """
     if class_weight == "balanced":
         return np.full(len(classes), 1 / len(classes))
+    factors = np.ones(len(classes))
     if isinstance(class_weight, dict):
-        unknown = [label for label in class_weight if label not in classes]
-        missing = [str(label) for label in classes if label not in class_weight]
-        if unknown:
-            raise ValueError(
-                f"class_weight names {unknown[:5]}, which are no labels; missing: {missing[:5]}."
-                + (ENCODED if are_encoded(classes) else "")
-            )
-    factors = compute_class_weight(class_weight, classes=classes, y=classes)
-    if not (np.isfinite(factors).all() and (factors > 0).all()):
+        _check_labels_of(class_weight, classes)
+        factors = np.array([class_weight.get(label, 1.0) for label in classes])
+    if not (factors.dtype.kind in "iuf" and np.isfinite(factors).all() and (factors > 0).all()):
         raise ValueError(
             f"class_weight={class_weight!r}: expected a positive finite weight for each label."
         )
@@ -52,6 +47,27 @@ def class_prior(
         shots = support.named.merge(shots, shots.mean())
     prior = factors * shots
     return prior / prior.sum()
+
+
+def _check_labels_of(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> None:
+    """Refuse weights of labels that are misspelt, and warn of those that may be of others."""
+    labels = set(classes.tolist())
+    unknown = [label for label in class_weight if label not in labels]
+    missing = [label for label in classes if label not in class_weight]
+    if unknown and missing:
+        raise ValueError(
+            f"class_weight names {brief(unknown)}, not among the labels, and lacks "
+            f"{brief(missing)}: give the labels as they are in y ({type(classes[0]).__name__})."
+            + (ENCODED if are_encoded(classes) else "")
+        )
+    if may_be_others(class_weight, classes):
+        warnings.warn(
+            f"class_weight holds {len(class_weight)} labels, and y the integers 0 to "
+            f"{len(classes) - 1}: if a meta-estimator that encodes y has put these in place of "
+            "yours, the weights are of other classes. Then give sample_weight instead.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def check_unknown_label(

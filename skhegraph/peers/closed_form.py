@@ -28,9 +28,10 @@ class GDAClassifier(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=0.1
@@ -106,9 +107,10 @@ class SSTextClassifier(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
 
@@ -150,9 +152,10 @@ class ProKeRClassifier(FeatureClassifier):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     beta : float, default=2.0

@@ -80,7 +80,7 @@ def test_presets_cannot_be_changed():
         ("a {", "no format string"),
         ([], "empty"),
         ({"cat": "x"}, "missing 'dog'"),
-        ({"cat": "x", "dog": "y", "cow": "z"}, "not a class 'cow'"),
+        ({"cat": "x", "dig": "y"}, "missing 'dog'; not a class 'dig'"),
         ({"cat": [], "dog": "y"}, "no description of class 'cat'"),
     ],
 )
