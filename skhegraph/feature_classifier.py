@@ -22,6 +22,7 @@ from skhegraph.labelled_rows import (
     all_labels,
     drop_unreadable,
     name_rows,
+    refuse_missing_labels,
     unreadable_rows,
 )
 from skhegraph.parallel import for_rows, one_blas_thread
@@ -102,6 +103,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     ) -> LabelledRows:
         """Validate a labelled set; leave rows of unreadable images out, with a warning."""
         _refuse_images(X, type(self).__name__)
+        refuse_missing_labels(y)
         X, y = validate_data(
             self,
             X,

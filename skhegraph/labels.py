@@ -8,6 +8,7 @@ nothing of these integers, and is refused where one could pass for a label.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,27 @@ def are_encoded(labels: NDArray[Any]) -> bool:
 def encoded_hint(labels: NDArray[Any], remedy: str) -> str:
     """What meta-estimators do to labels, and a remedy, where these may be such; else nothing."""
     return f"{ENCODED[:-1]}: {remedy}." if are_encoded(labels) else ""
+
+
+def texts_of_members(y: Any) -> dict[str, str]:
+    """Texts of `str` enumerations' members in a list of labels, by the label NumPy makes of each.
+
+    That is 'Animal.CAT', cut to the length of the longest text; an array of objects keeps members.
+    """
+    if not isinstance(y, (list, tuple)) or not any(map(_is_member, y)):
+        return {}
+    made = np.asarray(y).astype(str).tolist()
+    texts = {label: str.__str__(member) for label, member in zip(made, y, strict=True)}
+    if len(texts) < len(set(y)):
+        raise ValueError(
+            f"y holds {len(set(y))} members of an enumeration, of which NumPy makes {len(texts)} "
+            f"labels, {brief(sorted(texts))}: give their texts, [label.value for label in y]."
+        )
+    return texts
+
+
+def _is_member(label: Any) -> bool:
+    return isinstance(label, str) and isinstance(label, Enum)
 
 
 def values_of_labels(

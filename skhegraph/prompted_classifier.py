@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skhegraph.feature_classifier import FeatureClassifier, TextFeatures
-from skhegraph.labels import are_encoded, brief, encoded_hint, values_of_labels
+from skhegraph.labelled_rows import LabelledRows
+from skhegraph.labels import (
+    are_encoded,
+    brief,
+    encoded_hint,
+    texts_of_members,
+    values_of_labels,
+)
 from skhegraph.support import Floats, Ints
 
 Templates: TypeAlias = str | Sequence[str] | Mapping[str, Any]
@@ -74,13 +81,26 @@ class PromptedClassifier(FeatureClassifier):
         self.negative_templates = negative_templates
         self.device = device
 
+    def _validate_rows(self, X: Any, y: Any, *args: Any, **params: Any) -> LabelledRows:
+        self._remember_members(y)
+        return super()._validate_rows(X, y, *args, **params)
+
+    def _remember_members(self, y: Any) -> None:
+        """Keep the texts of enumerations' members, of which NumPy makes "Animal.CAT"."""
+        if texts := texts_of_members(y):
+            self._texts_of_members = {**getattr(self, "_texts_of_members", {}), **texts}
+
     def _text_nodes(
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
     ) -> tuple[Floats, Floats, float]:
         if not (isinstance(self.text_features, str) and self.text_features == "clip"):
             self._keep_prompts([], [])
             return super()._text_nodes(X, y, weight, labels)
-        names = resolve_class_names(labels, self.class_names)
+        if texts := getattr(self, "_texts_of_members", {}):
+            names_of_labels = [texts.get(str(label), label) for label in labels]
+            names = resolve_class_names(np.array(names_of_labels), self.class_names)
+        else:
+            names = resolve_class_names(labels, self.class_names)
         kept = [names[c] for c in np.flatnonzero(np.isin(labels, self.classes_))]
         return self._encode_names(kept, None if X is None else X.shape[1])
 
@@ -170,7 +190,7 @@ def _names_of_labels(labels: NDArray[Any]) -> list[str]:
             "of the sorted labels or to a mapping from label to name, or "
             "text_features='prototypes' to use no text." + encoded_hint(labels, IN_ORDER)
         )
-    return [str(label) for label in labels]
+    return [str.__str__(label) for label in labels]
 
 
 def _names_of_mapping(labels: NDArray[Any], given: Mapping[Any, Any]) -> list[Any]:
@@ -185,7 +205,7 @@ def _names_of_mapping(labels: NDArray[Any], given: Mapping[Any, Any]) -> list[An
             UserWarning,
             stacklevel=7,
         )
-    return [given.get(label, str(label)) for label in labels]
+    return [given.get(label, str.__str__(label)) for label in labels]
 
 
 def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from enum import Enum
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
@@ -151,6 +153,40 @@ def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> Non
     np.testing.assert_array_equal(by_mapping.predict_proba(X), by_list.predict_proba(X))
     swapped = named(in_order[::-1]).fit(X, y)
     np.testing.assert_allclose(swapped.graph_["positive"], by_list.graph_["positive"][::-1])
+
+
+class Animal(str, Enum):
+    """Labels as programs have them."""
+
+    CAT = "tabby cat"
+    ANT = "ant"
+
+
+@pytest.mark.parametrize("container", [list, lambda y: np.array(y, dtype=object), pd.Series])
+def test_members_of_enumerations_give_their_text(container: Any) -> None:
+    """Issue 17.25: NumPy makes 'Animal.CAT' of a list of these."""
+    y = container([Animal.CAT, Animal.ANT] * 6)
+    clf = HeGraphClassifier(TINY, device="cpu").fit(WIDE, y)
+    want = [["a photo of a ant."], ["a photo of a tabby cat."]]
+    assert clf.prompts_ == want
+    assert HeGraphClassifier(TINY, device="cpu").partial_fit(WIDE, y).prompts_ == want
+    scores = cross_val_score(clf, WIDE, y, cv=2)
+    codes = [str(label) for label in y]
+    np.testing.assert_array_equal(
+        scores, cross_val_score(clf.set_params(class_names=["ant", "tabby cat"]), WIDE, codes, cv=2)
+    )
+    zero = ZeroShotCLIPClassifier(TINY, class_names={Animal.CAT: "a {}"}).fit(None, y)
+    named = ZeroShotCLIPClassifier(TINY).fit(None, ["ant", "tabby cat"])
+    np.testing.assert_array_equal(zero.coef_[0], named.coef_[0])
+
+
+def test_members_of_enumerations_that_numpy_makes_one_label_of_are_refused() -> None:
+    """Issue 17.25: 'Anim.RED' and 'Anim.REA', cut to the three characters of their texts."""
+    alike = Enum("Anim", {"RED": "red", "REA": "rea"}, type=str)
+    with pytest.raises(
+        ValueError, match=r"2 members .* NumPy makes 1 labels, \['Ani'\]: give their"
+    ):
+        HeGraphClassifier(TINY, device="cpu").fit(WIDE, list(alike) * 6)
 
 
 # --- meta-estimators that encode y ----------------------------------------------------------------

@@ -42,8 +42,8 @@ def build_prompts(
         Names as they go into the prompts; they are not altered (an underscore stays one).
     templates : str, sequence of str, or mapping
         The name of a preset (see :data:`PRESETS`); a format string with one ``{}``; a sequence
-        of these; or a mapping from each class name to one whole description or several,
-        which may hold more names.
+        of these; or a mapping from each class name to one whole description or several (a
+        ``{}`` in one is the place of the name), which may hold more names.
     negative : bool, default=False
         Whether a preset gives its negative templates. Other forms are used as they are.
 
@@ -154,7 +154,7 @@ def _check_class_names(class_names: Sequence[str]) -> list[str]:
             )
         if not name.strip():
             raise ValueError(f"class_names[{position}] is blank: {name!r}.")
-    return names
+    return [str.__str__(name) for name in names]  # of an enumeration's member its text
 
 
 def _formats(templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
@@ -220,13 +220,21 @@ def _shown(keys: list[str]) -> str:
 
 
 def _descriptions(name: str, value: str | Sequence[str]) -> list[str]:
-    """Return the descriptions of one class, checked."""
-    texts = [value] if isinstance(value, str) else list(value)
-    if not texts:
+    """Return the descriptions of one class, checked; a '{}' in one is the place of its name."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(
+            f"the templates mapping has a {type(value).__name__} for class {name!r}: give a "
+            "description or a list of them (of a function, what it returns for the name)."
+        )
+    if len(value) == 0:
         raise ValueError(f"the templates mapping has no description of class {name!r}.")
-    for text in texts:
+    for text in value:
         if not isinstance(text, str) or not text.strip():
             raise TypeError(
                 f"a description of class {name!r} must be a non-blank str, got {text!r}."
             )
-    return texts
+        if "{" in text or "}" in text:
+            _check_template(text)
+    return [text.format(name) if "{" in text else text for text in value]
