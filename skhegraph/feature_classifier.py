@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
-from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skhegraph._sklearn import ClassifierMixin, Interval, check_sample_weight
 from skhegraph.given_text import TextFeatures, given_text
 from skhegraph.labelled_rows import (
     LabelledRows,
@@ -115,7 +114,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         with warnings.catch_warnings():  # one shot per class is no regression problem
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))))
 
     def _support(

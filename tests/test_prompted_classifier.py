@@ -183,9 +183,7 @@ def test_members_of_enumerations_give_their_text(container: Any) -> None:
 def test_members_of_enumerations_that_numpy_makes_one_label_of_are_refused() -> None:
     """Issue 17.25: 'Anim.RED' and 'Anim.REA', cut to the three characters of their texts."""
     alike = Enum("Anim", {"RED": "red", "REA": "rea"}, type=str)
-    with pytest.raises(
-        ValueError, match=r"2 members .* NumPy makes 1 labels, \['Ani'\]: give their"
-    ):
+    with pytest.raises(ValueError, match=r"2 members .* NumPy makes 1 labels.*: give their"):
         HeGraphClassifier(TINY, device="cpu").fit(WIDE, list(alike) * 6)
 
 

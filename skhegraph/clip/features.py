@@ -10,10 +10,10 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length, check_scalar
 
+from skhegraph._sklearn import TransformerMixin
 from skhegraph.clip.digests import image_digest, known_digest
 from skhegraph.clip.image_files import MAX_PIXELS
 from skhegraph.clip.images import (

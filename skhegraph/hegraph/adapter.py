@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from skhegraph._sklearn import Interval, StrOptions
 from skhegraph.feature_classifier import TextFeatures, non_negative, positive
 from skhegraph.hegraph.cache import fuse_cache, zero_shot_logits
 from skhegraph.hegraph.fusion import shots_per_class, wrong_class_spread

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples
 
+from skhegraph._sklearn import Interval, StrOptions, num_samples
 from skhegraph.feature_classifier import (
     TextFeatures,
     non_negative,
@@ -31,9 +30,6 @@ from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats, Support
-
-if TYPE_CHECKING:
-    pass
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
@@ -223,6 +219,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         "unknown_threshold": [Interval(Real, None, None, closed="neither"), None],
     }
 
+    n_samples_seen_: int
+
     def __init__(
         self,
         model_name: str = "ViT-B-32",
@@ -311,7 +309,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self._validate_params()
         fitted = copy.copy(self)  # if it fails, the estimator is as it was
         fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
-        fitted.n_samples_seen_ = _num_samples(X)
+        fitted.n_samples_seen_ = num_samples(X)
         self.__dict__ = fitted.__dict__
         return self
 
@@ -357,7 +355,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             )
         updated = copy.copy(self)  # if it fails, the estimator is as it was
         rows = updated._validate_rows(X, y, sample_weight, reset=not fitted)
-        n_seen = _num_samples(X)
+        n_seen = num_samples(X)
         if fitted:
             labels = self.classes_[self.support_labels_]
             earlier = LabelledRows(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
+from skhegraph._sklearn import Interval
 from skhegraph.feature_classifier import (
     LinearFeatureClassifier,
     TextFeatures,
