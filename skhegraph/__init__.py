@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skhegraph.clip.presets import PRESETS
     from skhegraph.hegraph.adapter import HeGraphAdapterClassifier
     from skhegraph.hegraph.classifier import HeGraphClassifier
+    from skhegraph.image_folder import load_image_folder
     from skhegraph.model_selection import FewShotSplit
     from skhegraph.pipeline import make_hegraph_pipeline
     from skhegraph.zero_shot import ZeroShotCLIPClassifier
@@ -24,6 +25,7 @@ _PUBLIC = {
     "HeGraphClassifier": "hegraph.classifier",
     "PRESETS": "clip.presets",
     "ZeroShotCLIPClassifier": "zero_shot",
+    "load_image_folder": "image_folder",
     "make_hegraph_pipeline": "pipeline",
     "show_versions": "_show_versions",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "HeGraphClassifier",
     "ZeroShotCLIPClassifier",
     "__version__",
+    "load_image_folder",
     "make_hegraph_pipeline",
     "show_versions",
 ]

@@ -18,6 +18,7 @@ from skhegraph.pipeline import StepParams
 PROGRAM = """
 from skhegraph import CLIPFeatures, FewShotSplit, HeGraphAdapterClassifier, HeGraphClassifier
 from skhegraph import PRESETS, ZeroShotCLIPClassifier, make_hegraph_pipeline, show_versions
+from skhegraph import load_image_folder
 from skhegraph.inspection import explain
 from skhegraph.peers import TipAdapterClassifier
 
@@ -41,6 +42,7 @@ make_hegraph_pipeline(unknown=1.0)  # call-arg
 make_hegraph_pipeline("ViT-B-16", "openai", class_names={0: "cat"}, n_views=2).fit([], [])
 make_hegraph_pipeline(memory=None, pretrained=3)  # arg-type
 PRESETS["photo"].templates.fiit  # attr-defined
+load_image_folder(1)  # arg-type
 show_versions(1)  # call-arg
 explain()  # call-arg
 from skhegraph import NothingOfTheKind  # attr-defined
