@@ -121,7 +121,7 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
 
 
 def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) -> None:
-    """Warn where the text seems to come from another CLIP than the images.
+    """Warn where the text tells nothing of the images: names not known, or of another CLIP.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
     half as far from always as chance is, even if no class is favoured over all rows; and the
@@ -136,9 +136,11 @@ def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) ->
         return
     warnings.warn(
         f"{source} classifies {hits} of {n_rows} support rows right, no better than chance, and "
-        f"its cosine with X is {size:.2f} (root mean square), as of unrelated features: is X from "
-        "another CLIP of the same width? Give CLIPFeatures and the classifier the same model_name "
-        "and pretrained (make_hegraph_pipeline does), or set text_features='prototypes'.",
+        f"its cosine with X is {size:.2f} (root mean square), as of unrelated features: it tells "
+        "nothing of these images. If X is of the same CLIP, that does not know the names (numbers, "
+        "say, or another language): give others in class_names or templates; if X is of another "
+        "CLIP, take both from one, as make_hegraph_pipeline does; text_features='prototypes' does "
+        "without text.",
         UserWarning,
         stacklevel=5,
     )
