@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +40,8 @@ from skhegraph.support import (
 )
 from skhegraph.versioned import VersionedEstimator
 
+Fitted = TypeVar("Fitted")
+
 #: `tau` where no CLIP says otherwise: what CLIP's own training ends at.
 DEFAULT_LOGIT_SCALE = 100.0
 #: Logits below the best one whose exponentials single precision holds.
@@ -58,11 +62,19 @@ def positive() -> Interval:
     return Interval(Real, 0, LARGEST, closed="right")
 
 
+@contextmanager
+def all_or_nothing(estimator: Fitted) -> Iterator[Fitted]:
+    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost."""
+    fitted = copy.copy(estimator)
+    yield fitted
+    estimator.__dict__ = fitted.__dict__
+
+
 class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     """Base of the classifiers that join image features with a text feature per class.
 
     Subclasses list the parameters below in their own `__init__`, call `_validate_support` at the
-    top of `fit`, and implement `_logits`.
+    top of `fit`, within :func:`all_or_nothing`, and implement `_logits`.
 
     Parameters
     ----------

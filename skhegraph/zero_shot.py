@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skhegraph.feature_classifier import LinearFeatureClassifier
+from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing
 from skhegraph.labelled_rows import refuse_missing_labels
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
@@ -104,13 +102,14 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        if X is None:
-            positive, scale = self._from_names(y)
-        else:
-            support = self._validate_support(X, y, sample_weight)
-            positive, scale = support.positive, support.logit_scale
-        self.coef_: Any = scale * positive
-        self.intercept_: Any = np.zeros(len(positive))
+        with all_or_nothing(self) as fitted:
+            if X is None:
+                positive, scale = fitted._from_names(y)
+            else:
+                support = fitted._validate_support(X, y, sample_weight)
+                positive, scale = support.positive, support.logit_scale
+            fitted.coef_ = scale * positive
+            fitted.intercept_ = np.zeros(len(positive))
         return self
 
     def _from_names(self, y: ArrayLike) -> tuple[Floats, float]:

@@ -14,12 +14,12 @@ from scipy.special import log_softmax
 from sklearn.utils import check_random_state
 
 from skhegraph._sklearn import Interval, StrOptions
-from skhegraph.feature_classifier import TextFeatures, non_negative, positive
+from skhegraph.feature_classifier import TextFeatures, all_or_nothing, non_negative, positive
 from skhegraph.hegraph.cache import fuse_cache, zero_shot_logits
 from skhegraph.hegraph.fusion import shots_per_class, wrong_class_spread
 from skhegraph.hegraph.logits import cache_logits, text_logits
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, Support, unit_rows
+from skhegraph.support import Floats, Ints, Support, unit_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -168,6 +168,9 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         "verbose": ["verbose"],
     }
 
+    cache_labels_: Ints
+    cache_weights_: Floats
+
     def __init__(
         self,
         model_name: str = "ViT-B-32",
@@ -255,12 +258,13 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        support = self._validate_support(X, y, sample_weight, distinct=True)
-        if self.fusion == "logits":
-            self._fit_logits(support)
-        else:
-            self._fit_probabilities(support)
-        self.cache_labels_, self.cache_weights_ = support.y, support.sample_weight
+        with all_or_nothing(self) as fitted:
+            support = fitted._validate_support(X, y, sample_weight, distinct=True)
+            if self.fusion == "logits":
+                fitted._fit_logits(support)
+            else:
+                fitted._fit_probabilities(support)
+            fitted.cache_labels_, fitted.cache_weights_ = support.y, support.sample_weight
         return self
 
     def _paths(self, visual_to_visual: float = 0.0) -> PathWeights:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from skhegraph._sklearn import Interval, StrOptions, num_samples
 from skhegraph.feature_classifier import (
     TextFeatures,
+    all_or_nothing,
     non_negative,
     positive,
 )
@@ -307,10 +308,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             If the weights of the text tower cannot be had.
         """
         self._validate_params()
-        fitted = copy.copy(self)  # if it fails, the estimator is as it was
-        fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
-        fitted.n_samples_seen_ = num_samples(X)
-        self.__dict__ = fitted.__dict__
+        with all_or_nothing(self) as fitted:
+            fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
+            fitted.n_samples_seen_ = num_samples(X)
         return self
 
     def partial_fit(
