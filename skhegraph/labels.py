@@ -84,8 +84,8 @@ def values_of_labels(
     if missing:
         raise ValueError(
             f"{parameter} has nothing for {brief(missing)}: the mapping, whose keys are "
-            f"{brief(given)}, must hold every label in y, as what it is there "
-            f"({type(labels[0]).__name__})." + encoded_hint(labels, remedy)
+            f"{brief(given)}, must hold every label in y, of the type that it "
+            f"has there ({type(labels[0]).__name__})." + encoded_hint(labels, remedy)
         )
     if may_be_others(given, labels):
         raise ValueError(

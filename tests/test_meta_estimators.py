@@ -183,6 +183,19 @@ def test_a_label_without_a_row_of_text_is_named() -> None:
         HeGraphClassifier(text_features=(rows, lacking)).fit(X, np.array(STRINGS)[CODES])
 
 
+def test_classes_of_fit_tell_which_labels_a_mapping_is_about() -> None:
+    """Issue 17.15 and 17.20: integers 0 to 2, of which a mapping holds more, may be encoded."""
+    rows = dict(enumerate(np.eye(4, 6)))
+    clf = HeGraphClassifier(text_features=rows)
+    with pytest.raises(ValueError, match=r"holds 4 labels, and y the integers 0 to 2.*`classes`"):
+        clf.fit(X, CODES)
+    clf.fit(X, CODES, classes=range(4))
+    np.testing.assert_array_equal(clf.graph_["positive"], np.eye(4, 6))
+    stream = HeGraphClassifier(text_features=rows)
+    stream.partial_fit(X[:16], CODES[:16], classes=range(4)).partial_fit(X[16:], CODES[16:])
+    np.testing.assert_array_equal(stream.predict_proba(X), clf.predict_proba(X))
+
+
 # --- folds that lack a class ----------------------------------------------------------------------
 
 FOLDS = [(np.flatnonzero(c != CODES), np.flatnonzero((c + 1) % 3 != CODES)) for c in range(3)]

@@ -63,7 +63,7 @@ ENCODED = "Meta-estimators that encode y"
         ),
         ([0, 1, 2], {1: "one", 2: "two", 3: "three"}, r"nothing for \[0\]"),  # off by one
         ([0, 1], {"0": "a", 1: "b"}, r"nothing for \[0\]"),
-        (["0", "1"], {0: "a", 1: "b"}, r"nothing for \['0', '1'\].*as what it is there \(str"),
+        (["0", "1"], {0: "a", 1: "b"}, r"nothing for \['0', '1'\].*of the type .* \(str"),
         # Encoded labels "0" to "11" have another order: "10" comes before "2".
         (range(12), {str(i): f"n{i}" for i in range(12)}, r"nothing for \[0, 1, 2, 3, 4, ...\]"),
         ([0, 1], {0: "a", 1: "b", 2: "c"}, "holds 3 labels, and y the integers 0 to 1.*a list in"),
