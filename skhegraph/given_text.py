@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
-from skhegraph.labels import values_of_labels
+from skhegraph.labels import by_index, values_of_labels
 from skhegraph.support import Floats, mean_of_others
 
 Rows: TypeAlias = ArrayLike | Mapping[Any, ArrayLike]
@@ -22,7 +22,8 @@ def given_text(source: Any, labels: NDArray[Any], n_features: int | None) -> tup
     Parameters
     ----------
     source : array-like, mapping of label to row, or pair of these
-        Arrays have one row per label, in their order; mappings may hold more labels.
+        Arrays have one row per label, in their order; mappings may hold more labels. A frame whose
+        index holds labels is a mapping.
     labels : ndarray of shape (n_classes,)
         Sorted labels.
     n_features : int or None
@@ -42,6 +43,7 @@ def given_text(source: Any, labels: NDArray[Any], n_features: int | None) -> tup
     pair = _is_pair(source)
     arrays: list[Floats] = []
     for name, rows in zip(("positive", "negative"), source if pair else (source,), strict=False):
+        rows = by_index(rows, labels, "text_features")
         if isinstance(rows, Mapping):
             which = f"text_features ({name})"
             rows = values_of_labels(rows, labels, which, "an array with one row per class")
@@ -61,7 +63,7 @@ def _checked(name: str, rows: Any, n_classes: int, n_features: int | None) -> Fl
     )
     try:
         array: Floats = check_array(rows, dtype=np.float64, input_name=name)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's of tensors with a gradient
         raise ValueError(
             f"text_features: the {name} array cannot be used ({str(error).rstrip('.')}). "
             f"Expected numbers of shape {expected}; or a pair of these (positive, negative)."

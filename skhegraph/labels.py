@@ -97,6 +97,18 @@ def values_of_labels(
     return [given[keys[label]] for label in labels]
 
 
+def by_index(given: Any, labels: NDArray[Any], parameter: str) -> Any:
+    """Mapping of a frame or Series whose index holds labels, not mere numbers; else as given."""
+    if not hasattr(given, "iloc") or type(given.index).__name__ == "RangeIndex":
+        return given
+    index = given.index.tolist()
+    if not set(index) & set(labels.tolist()):
+        return given
+    if len(set(index)) < len(index):
+        raise ValueError(f"{parameter}: its index names a label twice.")
+    return dict(zip(index, given.to_numpy(), strict=True))
+
+
 def keys_of_labels(given: Mapping[Any, Any], labels: NDArray[Any]) -> dict[Any, Any]:
     """Key of each label, None where it has none; strings for numbers, as in JSON, if all are."""
     as_text = [str(label) for label in labels]

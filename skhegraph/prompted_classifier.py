@@ -14,6 +14,7 @@ from skhegraph.labelled_rows import LabelledRows
 from skhegraph.labels import (
     are_encoded,
     brief,
+    by_index,
     encoded_hint,
     texts_of_members,
     values_of_labels,
@@ -163,6 +164,7 @@ def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:
         If there is not exactly one name per label, if a list holds the labels in another order, or
         if the keys of a mapping may be other labels than these (:func:`values_of_labels`).
     """
+    given = by_index(given, labels, "class_names")
     if given is None:
         names = _names_of_labels(labels)
     elif isinstance(given, Mapping):
@@ -214,6 +216,11 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
             f"class_names={given!r} is one string: give a list with one name per class, in the "
             "order of the sorted labels, or a mapping from label to name; to change the prompt, "
             "set templates."
+        )
+    if isinstance(given, (set, frozenset)):
+        raise ValueError(
+            f"class_names={_shown(given)} is a set, which has no order: give a list in the order of "
+            "the sorted labels, or a mapping from label to name."
         )
     names = list(given) if isinstance(given, Iterable) else []
     if len(names) != len(labels):

@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -159,6 +160,23 @@ def test_rows_of_text_by_label_are_those_of_an_array() -> None:
         want = HeGraphClassifier(text_features=array).fit(X, y)
         np.testing.assert_array_equal(named.predict_proba(X), want.predict_proba(X))
         assert clone(named).fit(X, y).classes_.tolist() == STRINGS
+
+
+def test_rows_of_a_frame_go_by_its_index_where_that_holds_labels() -> None:
+    """Issue 17.2, the kind: rows of another order were taken for each other's without a word."""
+    frame = pd.DataFrame(TEXT, index=["cat", "ant", "bee"])
+    frame.loc["dog"] = 9.0
+    clf = ZeroShotCLIPClassifier(text_features=frame).fit(X, np.array(STRINGS)[CODES])
+    np.testing.assert_array_equal(clf.coef_ / clf.logit_scale_, TEXT[[1, 2, 0]])
+    clf.set_params(text_features=(frame, frame)).fit(X, np.array(STRINGS)[CODES])
+    for numbered in (pd.DataFrame(TEXT), pd.DataFrame(TEXT, index=[7, 8, 9])):
+        clf.set_params(text_features=numbered).fit(X, np.array(STRINGS)[CODES])
+        np.testing.assert_array_equal(clf.coef_ / clf.logit_scale_, TEXT)
+    clf.set_params(text_features=pd.DataFrame(TEXT)).fit(X, np.array(FROM_ONE)[CODES])
+    np.testing.assert_array_equal(clf.coef_ / clf.logit_scale_, TEXT)
+    twice = pd.DataFrame(TEXT, index=["ant", "bee", "ant"])
+    with pytest.raises(ValueError, match="names a label twice"):
+        clf.set_params(text_features=twice).fit(X, np.array(STRINGS)[CODES])
 
 
 def test_rows_of_text_by_label_are_right_or_refused_in_meta_estimators() -> None:

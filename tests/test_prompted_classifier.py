@@ -36,6 +36,8 @@ WIDE = np.random.default_rng(0).normal(size=(12, 128))
         (Y, {"cat": "C", "ant": "A", "bee": "B", "dog": "D"}, ["A", "B", "C"]),
         ([7, 8, 9], ["x", "y", "z"], ["x", "y", "z"]),
         ([7, 8, 9], {9: "z", 7: "x", 8: "y"}, ["x", "y", "z"]),
+        ([7, 8, 9], pd.Series({9: "z", 7: "x", 8: "y"}), ["x", "y", "z"]),
+        ([7, 8, 9], pd.Series(["x", "y", "z"]), ["x", "y", "z"]),
         (Y, {"bee": "B"}, ["ant", "B", "cat"]),  # issue 17.33: the others have their own
         ([0, 1, 2], {0: "A", 2: "C", 1: "B"}, ["A", "B", "C"]),
         ([1, 2, 3], {0: "z", 1: "A", 3: "C", 2: "B"}, ["A", "B", "C"]),
@@ -71,6 +73,8 @@ ENCODED = "Meta-estimators that encode y"
         (Y, ["ant", "bee", "cat", "dog"], "holds 4 names for 3 classes"),
         ([0, 1], ["ant", "bee", "cat"], rf"holds 3 names for 2 classes.*{ENCODED}.*OneVsRest"),
         (Y, "dog", "class_names='dog' is one string: give a list"),
+        ([7, 8, 9], {"x", "y", "z"}, "is a set, which has no order: give a list"),
+        ([7, 8], pd.Series(["x", "y"], index=[7, 7]), "its index names a label twice"),
         (Y, ["ant", " ", "cat"], r"Class 'bee' has no name \(got ' '\)"),
         (Y, {"ant": "ant", "bee": None, "cat": "c"}, r"Class 'bee' has no name \(got None\)"),
         (Y, ["bee", "ant", "cat"], "the labels themselves in another order"),
