@@ -219,8 +219,8 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
         )
     if isinstance(given, (set, frozenset)):
         raise ValueError(
-            f"class_names={_shown(given)} is a set, which has no order: give a list in the order of "
-            "the sorted labels, or a mapping from label to name."
+            f"class_names={_shown(given)} is a set, which has no order: give a list in the order "
+            "of the sorted labels, or a mapping from label to name."
         )
     names = list(given) if isinstance(given, Iterable) else []
     if len(names) != len(labels):
