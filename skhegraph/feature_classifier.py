@@ -81,8 +81,9 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text nodes of the classes: positives of shape (n_classes, n_features), rows in the order of
         the sorted labels, or a mapping from label to row (or a frame with labels as its index),
-        which may hold more labels than occur; or a pair (positives, negatives). ``"prototypes"`` uses no text: the positive node of a class
-        is its mean, the negative one the mean of the others' means.
+        which may hold more labels than occur; or a pair (positives, negatives). ``"prototypes"``
+        uses no text: the positive node of a class is its mean, the negative one the mean of the
+        others' means.
     logit_scale : float or None, default=None
         `tau`; None takes 100, CLIP's own.
     """

@@ -61,8 +61,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         ``"clip"`` encodes prompts. An array of shape (n_classes, n_features) gives positive text
         features, rows in the order of the sorted labels; a mapping from label to row, or a frame
-        with labels as its index, may hold more labels than occur. The negative node of a class is then the mean of
-        the other classes' positives. A pair (positive, negative) gives both.
+        with labels as its index, may hold more labels than occur. The negative node of a class is
+        then the mean of the other classes' positives. A pair (positive, negative) gives both.
         ``"prototypes"`` uses no text (any numeric matrix will do).
     class_names : None, sequence of str, or mapping, default=None
         Names for the prompts: None takes string labels; a sequence follows the sorted labels; a
