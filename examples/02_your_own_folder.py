@@ -18,16 +18,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from photographs import load_pieces, show_pieces
 from PIL import Image
-from sklearn.datasets import load_files
 from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 
-from skhegraph import make_hegraph_pipeline
+from skhegraph import load_image_folder, make_hegraph_pipeline
 
 # %%
 # A folder as one finds it
 # ------------------------
-# Subfolders are named with underscores, and ``.DS_Store`` and ``Thumbs.db`` lie among the images.
+# Subfolders are named with underscores; ``.DS_Store``, ``Thumbs.db`` and the copies of a notebook
+# server lie among the images, and some extensions are in upper case.
 
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name) / "photos"
@@ -35,21 +35,19 @@ images, labels = load_pieces(n_per_class=16)
 for number, (image, label) in enumerate(zip(images, labels, strict=True)):
     subfolder = folder / label.replace(" ", "_")
     subfolder.mkdir(parents=True, exist_ok=True)
-    image.save(subfolder / f"{number:03d}.jpg", quality=92)
+    image.save(subfolder / f"{number:03d}.{'Jpg' if number % 2 else 'webp'}", quality=92)
+(folder / ".ipynb_checkpoints").mkdir()
+images[0].save(folder / ".ipynb_checkpoints" / "000-checkpoint.jpg")
 (folder / "cat" / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
 (folder / "temple" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
 
 # %%
 # Read the folder
 # ---------------
-# ``load_files`` of scikit-learn lists the files. Without ``allowed_extensions`` it would list
-# ``Thumbs.db`` as well; spell out upper case where your camera writes it. The names of the
-# subfolders become the names of the classes: spaces for underscores, since they go into prompts.
+# The names of the subfolders become the names of the classes: spaces for underscores, since they
+# go into prompts. A warning would name files that are left out and not hidden.
 
-EXTENSIONS = [".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"]
-listing = load_files(folder, load_content=False, allowed_extensions=EXTENSIONS)
-paths = np.array(listing.filenames)
-names = np.array([name.replace("_", " ") for name in listing.target_names])[listing.target]
+paths, names = load_image_folder(folder)
 print(f"{len(paths)} images of {len(set(names))} classes")
 
 # %%

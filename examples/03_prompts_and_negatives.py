@@ -30,7 +30,8 @@ features = CLIPFeatures("skhegraph-lite").fit_transform(images)
 # Three ways to write prompts
 # ---------------------------
 # A preset or a format string puts the name into a sentence; a mapping gives each class whole
-# descriptions, one or several. Their text features are averaged.
+# descriptions, one or several. Their text features are averaged. Presets put the same words around
+# every name, as the authors of CLIP do ("a photo of a coins."); a mapping need not.
 
 print("presets:", ", ".join(PRESETS))
 described = {
@@ -51,9 +52,7 @@ choices = {
     '"a photo\nof a {}."': "photo",
     "eight\ntemplates": "imagenet",
     "a\ndescription": described,
-    "name and\ndescription": {
-        name: [f"a photo of a {name}.", described[name]] for name in described
-    },
+    "name and\ndescription": {name: ["{}", described[name]] for name in described},
 }
 for prompts in build_prompts(list(described), choices["name and\ndescription"])[:3]:
     print(prompts)

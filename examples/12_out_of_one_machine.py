@@ -16,7 +16,6 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from distributed import Client
 from photographs import load_pieces
 
 from skhegraph import CLIPFeatures, FewShotSplit, make_hegraph_pipeline
@@ -81,6 +80,8 @@ def draw(predicted, names):
 
 
 if __name__ == "__main__":
+    from distributed import Client  # skhegraph.cluster says what to install if it is missing
+
     with (
         tempfile.TemporaryDirectory() as scratch,
         Client(n_workers=2, threads_per_worker=1, dashboard_address=":0") as client,

@@ -123,6 +123,8 @@ show_pieces(
     ],
     n_columns=5,
 )
+left.set_title("Test images")
+right.set_title("Labels above 50 %, from 80 images (red: not exactly right)")
 out = Path(__file__).with_suffix(".png")
 figure.savefig(out, dpi=110)
 print(f"saved {out}")

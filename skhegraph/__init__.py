@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skhegraph._version import __version__
+
+if TYPE_CHECKING:
+    from skhegraph._show_versions import show_versions
+    from skhegraph.clip.features import CLIPFeatures
+    from skhegraph.clip.presets import PRESETS
+    from skhegraph.hegraph.adapter import HeGraphAdapterClassifier
+    from skhegraph.hegraph.classifier import HeGraphClassifier
+    from skhegraph.image_folder import load_image_folder
+    from skhegraph.model_selection import FewShotSplit
+    from skhegraph.pipeline import make_hegraph_pipeline
+    from skhegraph.zero_shot import ZeroShotCLIPClassifier
 
 _PUBLIC = {
     "CLIPFeatures": "clip.features",
@@ -14,6 +25,7 @@ _PUBLIC = {
     "HeGraphClassifier": "hegraph.classifier",
     "PRESETS": "clip.presets",
     "ZeroShotCLIPClassifier": "zero_shot",
+    "load_image_folder": "image_folder",
     "make_hegraph_pipeline": "pipeline",
     "show_versions": "_show_versions",
 }
@@ -26,16 +38,19 @@ __all__ = [
     "HeGraphClassifier",
     "ZeroShotCLIPClassifier",
     "__version__",
+    "load_image_folder",
     "make_hegraph_pipeline",
     "show_versions",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `import skhegraph` stays light."""
-    if name in _PUBLIC:
-        return getattr(import_module(f"skhegraph.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker every name would exist
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use, so that `import skhegraph` stays light."""
+        if name in _PUBLIC:
+            return getattr(import_module(f"skhegraph.{_PUBLIC[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

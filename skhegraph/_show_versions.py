@@ -24,10 +24,10 @@ def show_versions() -> None:
     >>> import skhegraph
     >>> skhegraph.show_versions()  # doctest: +SKIP
     """
-    from sklearn.utils._show_versions import _get_sys_info
+    from skhegraph._sklearn import get_sys_info
 
     print("\nSystem:")
-    for key, value in _get_sys_info().items():
+    for key, value in get_sys_info().items():
         print(f"{key:>12}: {value}")
     print(f"\nskhegraph: {__version__}")
     for title, packages in dependencies().items():

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
-from sklearn.base import ClassifierMixin
-from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skhegraph._sklearn import ClassifierMixin, Interval, check_sample_weight
+from skhegraph.given_text import TextFeatures, given_text
 from skhegraph.labelled_rows import (
     LabelledRows,
     all_labels,
     drop_unreadable,
     name_rows,
+    refuse_missing_labels,
     unreadable_rows,
 )
 from skhegraph.parallel import for_rows, one_blas_thread
@@ -38,6 +40,8 @@ from skhegraph.support import (
 )
 from skhegraph.versioned import VersionedEstimator
 
+Fitted = TypeVar("Fitted")
+
 #: `tau` where no CLIP says otherwise: what CLIP's own training ends at.
 DEFAULT_LOGIT_SCALE = 100.0
 #: Logits below the best one whose exponentials single precision holds.
@@ -46,8 +50,6 @@ SINGLE_EXPONENTS = -80.0
 PRODUCT_OF_ONE_THREAD = 200_000
 #: Bound of every scalar parameter: beyond it single precision gives no sensible result.
 LARGEST = 1e6
-
-TextFeatures: TypeAlias = str | ArrayLike | tuple[ArrayLike, ArrayLike]
 
 
 def non_negative() -> Interval:
@@ -60,18 +62,28 @@ def positive() -> Interval:
     return Interval(Real, 0, LARGEST, closed="right")
 
 
+@contextmanager
+def all_or_nothing(estimator: Fitted) -> Iterator[Fitted]:
+    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost."""
+    fitted = copy.copy(estimator)
+    yield fitted
+    estimator.__dict__ = fitted.__dict__
+
+
 class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     """Base of the classifiers that join image features with a text feature per class.
 
     Subclasses list the parameters below in their own `__init__`, call `_validate_support` at the
-    top of `fit`, and implement `_logits`.
+    top of `fit`, within :func:`all_or_nothing`, and implement `_logits`.
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
-        Text nodes of the classes, rows in the order of the sorted labels: positives of shape
-        (n_classes, n_features), or a pair (positives, negatives). ``"prototypes"`` uses no text:
-        the positive node of a class is its mean, the negative one the mean of the others' means.
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
+        Text nodes of the classes: positives of shape (n_classes, n_features), rows in the order of
+        the sorted labels, or a mapping from label to row (or a frame with labels as its index),
+        which may hold more labels than occur; or a pair (positives, negatives). ``"prototypes"``
+        uses no text: the positive node of a class is its mean, the negative one the mean of the
+        others' means.
     logit_scale : float or None, default=None
         `tau`; None takes 100, CLIP's own.
     """
@@ -103,6 +115,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     ) -> LabelledRows:
         """Validate a labelled set; leave rows of unreadable images out, with a warning."""
         _refuse_images(X, type(self).__name__)
+        refuse_missing_labels(y)
         X, y = validate_data(
             self,
             X,
@@ -114,7 +127,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         with warnings.catch_warnings():  # one shot per class is no regression problem
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))))
 
     def _support(
@@ -173,8 +186,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             if source != "prototypes":
                 raise ValueError(
                     f"text_features={source!r}: expected {self._text_sources()}, an array of "
-                    "positive text features, one row per class, or a pair of arrays (positive, "
-                    "negative)."
+                    "positive text features, one row per class, a mapping from label to row, or a "
+                    "pair of these (positive, negative)."
                 )
             if X is None:
                 raise ValueError(
@@ -189,7 +202,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                     "text_features, or an image of each class."
                 )
             return means, mean_of_others(means), DEFAULT_LOGIT_SCALE
-        P, N = given_text(source, len(labels), None if X is None else X.shape[1])
+        P, N = given_text(source, labels, None if X is None else X.shape[1])
         kept = np.isin(labels, self.classes_)
         return P[kept], N[kept], DEFAULT_LOGIT_SCALE
 
@@ -391,49 +404,6 @@ def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
             UserWarning,
             stacklevel=5,
         )
-
-
-def given_text(source: Any, n_classes: int, n_features: int | None) -> tuple[Floats, Floats]:
-    """Check precomputed text features: positives, or a pair (positives, negatives).
-
-    Negatives that are not given are the mean of the other classes' positives. `n_features` None
-    takes any width.
-    """
-    shape = (n_classes, "n_features" if n_features is None else n_features)
-    expected = f"({shape[0]}, {shape[1]}): one row per class in the order of the sorted labels" + (
-        ", as wide as X" if n_features else ""
-    )
-    pair = _is_pair(source)
-    arrays = []
-    for name, values in zip(("positive", "negative"), source if pair else (source,), strict=False):
-        try:
-            array = check_array(values, dtype=np.float64, input_name=name)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"text_features: the {name} array cannot be used ({str(error).rstrip('.')}). "
-                f"Expected numbers of shape {expected}, or a pair of such arrays (positive, "
-                "negative)."
-            ) from error
-        if n_features is None:
-            shape = (n_classes, array.shape[1])
-        if array.shape != shape:
-            raise ValueError(
-                f"text_features: the {name} array has shape {array.shape}; expected {expected}."
-            )
-        arrays.append(array)
-    return (arrays[0], arrays[1]) if pair else (arrays[0], mean_of_others(arrays[0]))
-
-
-def _is_pair(source: Any) -> bool:
-    """Tell two matrices from one."""
-    if getattr(source, "ndim", None) == 3:
-        return len(source) == 2
-    if not isinstance(source, (tuple, list)) or len(source) != 2:
-        return False
-    first = source[0]
-    return getattr(first, "ndim", 0) == 2 or (
-        isinstance(first, (tuple, list)) and len(first) > 0 and isinstance(first[0], (tuple, list))
-    )
 
 
 def _refuse_images(X: Any, name: str) -> None:

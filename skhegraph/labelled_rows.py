@@ -92,6 +92,42 @@ class LabelledRows(NamedTuple):
         return KeptRows(kept.X, codes, kept.weight, kept.number, share, whole)
 
 
+def refuse_missing_labels(labels: Any, name: str = "y") -> None:
+    """Raise ValueError where a label is None, NaN or pandas.NA, before NumPy makes 'nan' of it.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+        Labels as the user gave them.
+    name : str, default="y"
+        What they are called in the error.
+    """
+    values = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
+    if not isinstance(values, (np.ndarray, list, tuple)):
+        return
+    missing: NDArray[np.bool_]
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        missing = np.any(np.isnan(values.reshape(len(values), -1)), axis=1)
+    elif isinstance(values, np.ndarray) and values.dtype.kind != "O":
+        return
+    else:
+        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"{name} has no label (None, NaN or NA) in {name_rows(missing)}: give each image a "
+            "label, or leave it out."
+        )
+
+
+def _is_missing(label: Any) -> bool:
+    """Tell None, NaN, and pandas.NA, which has no truth value."""
+    return (
+        label is None
+        or type(label).__name__ in ("NAType", "NaTType")
+        or (isinstance(label, (float, np.floating)) and bool(np.isnan(label)))
+    )
+
+
 def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
     """Rows that are NaN throughout; ValueError where a row has some NaN or an infinity.
 
@@ -137,6 +173,7 @@ def all_labels(
     labels = np.unique(y)
     if classes is None:
         return labels, np.zeros(len(labels), dtype=bool)
+    refuse_missing_labels(classes, "classes")
     given = np.asarray(classes)
     if given.ndim != 1 or type_of(given) != type_of(y):
         raise ValueError(

@@ -7,10 +7,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import BaseShuffleSplit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
+from skhegraph._sklearn import BaseShuffleSplit
 from skhegraph.support import Ints
 
 

@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils import gen_batches
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
-from sklearn.utils.parallel import _get_threadpool_controller
 
+from skhegraph._sklearn import effective_n_threads, get_threadpool_controller
 from skhegraph.support import Floats
 
 Item = TypeVar("Item")
@@ -51,7 +50,7 @@ def one_blas_thread() -> Iterator[None]:
         yield
         return
     try:
-        with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+        with get_threadpool_controller().limit(limits=1, user_api="blas"):
             yield
     finally:
         _setting.release()
@@ -80,7 +79,7 @@ def in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
     As many as scikit-learn's own loops use threads: the CPUs of the process, less where
     ``OMP_NUM_THREADS`` or a joblib worker says so.
     """
-    n_threads = min(len(items), _openmp_effective_n_threads())
+    n_threads = min(len(items), effective_n_threads())
     if n_threads < 2:
         yield from map(function, items)
         return

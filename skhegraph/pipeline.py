@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sklearn.pipeline import Pipeline
 
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.given_text import TextFeatures
 from skhegraph.hegraph.classifier import HeGraphClassifier
+from skhegraph.prompted_classifier import ClassNames, Templates
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class StepParams(TypedDict, total=False):
+    """Parameters of both steps, for type checkers and editors: the steps say what they do."""
+
+    device: str
+    batch_size: int
+    num_workers: int | None
+    n_views: int
+    cache_dir: str | os.PathLike[str] | None
+    cache_max_bytes: int | None
+    max_pixels: int | None
+    draft: bool
+    on_error: str
+    verbose: int
+    text_features: TextFeatures
+    class_names: ClassNames
+    templates: Templates
+    negative_templates: Templates | None
+    logit_scale: float | None
+    positive_to_visual: float | None
+    visual_to_visual: float | None
+    positive_to_positive: float
+    visual_to_positive: float
+    negative_to_positive: float
+    text_weight: float | None
+    visual_weight: float | None
+    shrinkage: float | None
+    penalty: float
+    class_weight: str | dict[Any, float] | None
+    unknown_label: str | int | None
+    unknown_threshold: float | None
 
 
 def make_hegraph_pipeline(
@@ -16,7 +54,7 @@ def make_hegraph_pipeline(
     pretrained: str | None = "laion2b_s34b_b79k",
     *,
     memory: Any = None,
-    **params: Any,
+    **params: Unpack[StepParams],
 ) -> Pipeline:
     """Build the two-step pipeline from images to classes with one CLIP for both steps.
 
@@ -61,15 +99,16 @@ def make_hegraph_pipeline(
     """
     clip = CLIPFeatures(model_name, pretrained)
     clf = HeGraphClassifier(model_name, pretrained)
+    given: dict[str, Any] = {**params}
     known = {**clip.get_params(), **clf.get_params()}
-    for name in params:
+    for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(sorted(known))}"
             raise TypeError(
-                f"make_hegraph_pipeline() got {name}={params[name]!r}, which neither CLIPFeatures "
+                f"make_hegraph_pipeline() got {name}={value!r}, which neither CLIPFeatures "
                 f"nor HeGraphClassifier has ({hint})."
             )
     for step in (clip, clf):
-        step.set_params(**{name: params[name] for name in params if name in step.get_params()})
+        step.set_params(**{k: v for k, v in given.items() if k in step.get_params()})
     return Pipeline([("clip", clip), ("clf", clf)], memory=memory)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skhegraph.feature_classifier import FeatureClassifier, TextFeatures
+from skhegraph.labelled_rows import LabelledRows
+from skhegraph.labels import (
+    are_encoded,
+    brief,
+    by_index,
+    encoded_hint,
+    texts_of_members,
+    values_of_labels,
+)
 from skhegraph.support import Floats, Ints
 
 Templates: TypeAlias = str | Sequence[str] | Mapping[str, Any]
 ClassNames: TypeAlias = Sequence[str] | Mapping[Any, str] | None
 
-ENCODED = (
-    " Meta-estimators that encode y (cross_val_predict, StackingClassifier, VotingClassifier, "
-    "BaggingClassifier, CalibratedClassifierCV, ...) hand on the integers 0 to n_classes - 1 in "
-    "place of your labels: class_names then needs exactly one name per class, a list in the order "
-    "of the sorted labels or a mapping from label to name."
-)
+#: What to do where a meta-estimator has encoded the labels.
+IN_ORDER = "set class_names to a list in the order of the sorted labels"
 
 
 class PromptedClassifier(FeatureClassifier):
@@ -30,10 +35,11 @@ class PromptedClassifier(FeatureClassifier):
     ----------
     model_name, pretrained : str
         The CLIP whose text tower encodes the prompts, named as in :class:`CLIPFeatures`.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         ``"clip"`` encodes prompts; else as in :class:`FeatureClassifier`.
     class_names : None, sequence of str, or mapping of label to str, default=None
-        Names that go into the prompts; None takes string labels as they are.
+        Names that go into the prompts; None takes string labels as they are, and so does a mapping
+        those that it does not hold.
     templates, negative_templates : str, sequence of str, or mapping, default="photo", None
         See :mod:`skhegraph.clip.prompts`; None takes the negatives of the `templates` preset.
     logit_scale : float or None, default=None
@@ -76,16 +82,28 @@ class PromptedClassifier(FeatureClassifier):
         self.negative_templates = negative_templates
         self.device = device
 
+    def _validate_rows(self, X: Any, y: Any, *args: Any, **params: Any) -> LabelledRows:
+        self._remember_members(y)
+        return super()._validate_rows(X, y, *args, **params)
+
+    def _remember_members(self, y: Any) -> None:
+        """Keep the texts of enumerations' members, of which NumPy makes "Animal.CAT"."""
+        if texts := texts_of_members(y):
+            self._texts_of_members = {**getattr(self, "_texts_of_members", {}), **texts}
+
     def _text_nodes(
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
     ) -> tuple[Floats, Floats, float]:
         if not (isinstance(self.text_features, str) and self.text_features == "clip"):
             self._keep_prompts([], [])
             return super()._text_nodes(X, y, weight, labels)
-        names = resolve_class_names(labels, self.class_names)
-        return self._encode_names(
-            names, np.isin(labels, self.classes_), None if X is None else X.shape[1]
-        )
+        if texts := getattr(self, "_texts_of_members", {}):
+            names_of_labels = [texts.get(str(label), label) for label in labels]
+            names = resolve_class_names(np.array(names_of_labels), self.class_names)
+        else:
+            names = resolve_class_names(labels, self.class_names)
+        kept = [names[c] for c in np.flatnonzero(np.isin(labels, self.classes_))]
+        return self._encode_names(kept, None if X is None else X.shape[1])
 
     def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
         """Keep the prompts of each class and their features, where an estimator wants them."""
@@ -104,12 +122,9 @@ class PromptedClassifier(FeatureClassifier):
         return "The given text_features"
 
     def _encode_names(
-        self, names: list[str], kept: NDArray[np.bool_], n_features: int | None
+        self, names: list[str], n_features: int | None
     ) -> tuple[Floats, Floats, float]:
-        """Text nodes of the kept classes, from prompts of the names and the named CLIP.
-
-        A mapping of templates may name them all, so prompts are made of all.
-        """
+        """Text nodes of the classes, from prompts of their names and the named CLIP."""
         from skhegraph.clip.model import load_backbone
         from skhegraph.clip.prompts import PRESETS, encode_prompts, mean_of_prompts, text_nodes
 
@@ -127,11 +142,10 @@ class PromptedClassifier(FeatureClassifier):
                 "text_features='prototypes'."
             )
         prompts, features = encode_prompts(backbone, names, self.templates)
-        chosen = np.flatnonzero(kept)
-        self._keep_prompts([prompts[c] for c in chosen], [features[c] for c in chosen])
+        self._keep_prompts(prompts, features)
         P = mean_of_prompts(features)
         N = text_nodes(backbone, names, negative, negative=True) if self._uses_negatives else P
-        return P[kept], N[kept], backbone.logit_scale
+        return P, N, backbone.logit_scale
 
 
 def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:
@@ -142,14 +156,15 @@ def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:
     labels : ndarray of shape (n_classes,)
         Sorted labels.
     given : None, sequence of str, or mapping of label to str
-        None takes string labels as they are. Where a meta-estimator has encoded the labels as
-        0 to n_classes - 1, the keys of a mapping are taken in sorted order.
+        None takes string labels as they are, and so does a mapping those that it does not hold.
 
     Raises
     ------
     ValueError
-        If there is not exactly one name per label, or a list holds the labels in another order.
+        If there is not exactly one name per label, if a list holds the labels in another order, or
+        if the keys of a mapping may be other labels than these (:func:`values_of_labels`).
     """
+    given = by_index(given, labels, "class_names")
     if given is None:
         names = _names_of_labels(labels)
     elif isinstance(given, Mapping):
@@ -165,34 +180,34 @@ def resolve_class_names(labels: NDArray[Any], given: Any) -> list[str]:
     return names
 
 
+def _are_strings(labels: Iterable[Any]) -> bool:
+    return all(isinstance(label, str) for label in labels)
+
+
 def _names_of_labels(labels: NDArray[Any]) -> list[str]:
-    if not all(isinstance(label, str) for label in labels):
+    if not _are_strings(labels):
         raise ValueError(
             f"The labels ({labels[0]}, ...) are not strings, so they give no prompts: pass the "
             "names as y (numpy.array(names)[y]), set class_names to a list of names in the order "
             "of the sorted labels or to a mapping from label to name, or "
-            "text_features='prototypes' to use no text." + (ENCODED if are_encoded(labels) else "")
+            "text_features='prototypes' to use no text." + encoded_hint(labels, IN_ORDER)
         )
-    return [str(label) for label in labels]
+    return [str.__str__(label) for label in labels]
 
 
 def _names_of_mapping(labels: NDArray[Any], given: Mapping[Any, Any]) -> list[Any]:
-    missing = [label for label in labels if label not in given]
-    if not missing:
-        return [given[label] for label in labels]
-    as_text = [str(label) for label in labels]
-    if len(missing) == len(labels) and all(text in given for text in as_text):
-        return [given[text] for text in as_text]  # keys of JSON are strings
-    # A meta-estimator has encoded the labels: the keys, none of them a label now, in their order.
-    words = all(isinstance(key, str) and not key.lstrip("-").isdigit() for key in given)
-    numbers = all(isinstance(key, Integral) for key in given)
-    known = words or numbers
-    if are_encoded(labels) and known and len(given) == len(missing) == len(labels):
-        return [given[key] for key in sorted(given)]
-    raise ValueError(
-        f"class_names has no name for {[str(label) for label in missing[:5]]}: the mapping must "
-        "name every label in y." + (ENCODED if are_encoded(labels) else "")
-    )
+    if not (_are_strings(labels) and _are_strings(given)):
+        return values_of_labels(given, labels, "class_names", "a list")
+    own = [label for label in labels if label not in given]
+    unknown = given.keys() - set(labels.tolist())
+    if own and unknown:
+        warnings.warn(
+            f"class_names names {brief(sorted(unknown))}, not among the labels; {brief(own)} have "
+            "no name there and are taken as their own.",
+            UserWarning,
+            stacklevel=7,
+        )
+    return [given.get(label, str.__str__(label)) for label in labels]
 
 
 def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
@@ -202,12 +217,17 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
             "order of the sorted labels, or a mapping from label to name; to change the prompt, "
             "set templates."
         )
+    if isinstance(given, (set, frozenset)):
+        raise ValueError(
+            f"class_names={_shown(given)} is a set, which has no order: give a list in the order "
+            "of the sorted labels, or a mapping from label to name."
+        )
     names = list(given) if isinstance(given, Iterable) else []
     if len(names) != len(labels):
         raise ValueError(
-            f"class_names={_brief(given)} holds {len(names)} names for {len(labels)} classes: give "
+            f"class_names={_shown(given)} holds {len(names)} names for {len(labels)} classes: give "
             "one per class, in the order of the sorted labels, or a mapping from label to name."
-            + (ENCODED if are_encoded(labels) else "")
+            + encoded_hint(labels, "the list must name exactly the classes that occur")
             + (
                 " OneVsRestClassifier hides which class a binary problem is about; "
                 "the classifier is multiclass by itself."
@@ -216,24 +236,15 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
             )
         )
     expected = [str(label) for label in labels]
-    strings = all(isinstance(label, str) for label in labels)
-    if strings and names != expected and sorted(map(str, names)) == expected:
+    if _are_strings(labels) and names != expected and sorted(map(str, names)) == expected:
         raise ValueError(
-            f"class_names={_brief(given)} holds the labels themselves in another order than the "
+            f"class_names={_shown(given)} holds the labels themselves in another order than the "
             f"sorted one ({', '.join(expected[:5])}, ...), which would give classes each other's "
             "names: leave class_names None, or give a mapping from label to name."
         )
     return names
 
 
-def _brief(given: Any) -> str:
+def _shown(given: Any) -> str:
     """Show a list of names, the first five at most."""
-    if not isinstance(given, Iterable):
-        return repr(given)
-    names = [str(name) for name in given]
-    return f"[{', '.join(map(repr, names[:5]))}{', ...' if len(names) > 5 else ''}]"
-
-
-def are_encoded(labels: NDArray[Any]) -> bool:
-    """Tell whether the labels are the integers 0 to n_classes - 1."""
-    return labels.dtype.kind in "iu" and bool((labels == np.arange(len(labels))).all())
+    return brief(map(str, given)) if isinstance(given, Iterable) else repr(given)

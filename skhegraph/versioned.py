@@ -5,8 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from sklearn.base import BaseEstimator
-
+from skhegraph._sklearn import BaseEstimator
 from skhegraph._version import __version__
 
 __all__ = ["InconsistentVersionWarning", "VersionedEstimator"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skhegraph.feature_classifier import LinearFeatureClassifier
+from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing
+from skhegraph.labelled_rows import refuse_missing_labels
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
 
@@ -27,11 +26,13 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         open_clip model, or ``"skhegraph-lite"``, named as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
         open_clip weights tag or path.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         Source of the text features: prompts through the named CLIP, class means of `X`, or an
-        array of shape (n_classes, n_features), rows in the order of the sorted labels.
+        array of shape (n_classes, n_features), rows in the order of the sorted labels, or a mapping
+        from label to row.
     class_names : None, sequence of str, or mapping, default=None
-        Names for the prompts, in the order of the sorted labels, or a mapping from label to name.
+        Names for the prompts, in the order of the sorted labels, or a mapping from label to name,
+        where string labels that it lacks stand for themselves.
     templates, negative_templates : str, sequence of str or mapping, default="photo", None
         Prompt templates; the negatives are not used here.
     logit_scale : float or None, default=None
@@ -101,18 +102,21 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        if X is None:
-            positive, scale = self._from_names(y)
-        else:
-            support = self._validate_support(X, y, sample_weight)
-            positive, scale = support.positive, support.logit_scale
-        self.coef_: Any = scale * positive
-        self.intercept_: Any = np.zeros(len(positive))
+        with all_or_nothing(self) as fitted:
+            if X is None:
+                positive, scale = fitted._from_names(y)
+            else:
+                support = fitted._validate_support(X, y, sample_weight)
+                positive, scale = support.positive, support.logit_scale
+            fitted.coef_ = scale * positive
+            fitted.intercept_ = np.zeros(len(positive))
         return self
 
     def _from_names(self, y: ArrayLike) -> tuple[Floats, float]:
         """Unit text features of labels alone, and the logit scale."""
         self._validate_params()
+        refuse_missing_labels(y)
+        self._remember_members(y)
         given = column_or_1d(y, warn=True)
         check_classification_targets(given)
         labels, index = np.unique(given, return_inverse=True)

@@ -15,7 +15,8 @@ from scipy.special import softmax
 from sklearn.exceptions import NotFittedError
 
 from skhegraph import HeGraphAdapterClassifier, HeGraphClassifier, ZeroShotCLIPClassifier
-from skhegraph.feature_classifier import given_text, softmax_rows
+from skhegraph.feature_classifier import softmax_rows
+from skhegraph.given_text import given_text
 from skhegraph.peers import TipAdapterClassifier
 
 TINY = "skhegraph-tiny"
@@ -128,7 +129,12 @@ def test_unknown_text_source(value: str) -> None:
         (GOOD[0], "Expected 2D array"),
         (None, "Expected"),
         (3, "Expected"),
-        ({"ant": [1.0] * 6}, "Expected"),
+        ({}, r"nothing for \['ant', 'bee', 'cat'\]"),
+        (
+            {label: [1.0] * 5 for label in Y},
+            r"positive array has shape \(3, 5\); expected \(3, 6\)",
+        ),
+        (dict(zip(["ant", "bee", "cat"], [[1.0] * 6, [1.0] * 6, [1.0]], strict=True)), "positive"),
         (([[1, 2], [1]], GOOD), "positive array"),
         ((GOOD, WITH_NAN), "negative array cannot be used (.|\\n)*NaN"),
         ((np.full((3, 6), np.inf), GOOD), "positive array cannot be used (.|\\n)*infinity"),
@@ -139,13 +145,13 @@ def test_unknown_text_source(value: str) -> None:
     ids=str,
 )
 def test_bad_text_arrays(text: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"text_features: (.|\n)*({message})"):
+    with pytest.raises(ValueError, match=rf"text_features(.|\n)*({message})"):
         HeGraphClassifier(text_features=text).fit(X, Y)
 
 
 @pytest.mark.parametrize("as_pair", [tuple, list, np.array])
 def test_a_pair_of_arrays_in_any_container(as_pair: Any) -> None:
-    P, N = given_text(as_pair([GOOD, -GOOD]), 3, 6)
+    P, N = given_text(as_pair([GOOD, -GOOD]), np.arange(3), 6)
     np.testing.assert_array_equal(P, GOOD)
     np.testing.assert_array_equal(N, -GOOD)
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph import make_hegraph_pipeline as make_pipeline
 from skhegraph.labelled_rows import LabelledRows, all_labels
+from skhegraph.peers import TipAdapterClassifier
 
 
 def rows(y: list[Any], X: np.ndarray | None = None, weight: Any = None) -> LabelledRows:
@@ -60,3 +64,47 @@ def test_all_labels() -> None:
 def test_bad_classes(classes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         all_labels(np.array(["a", "b"]), classes)
+
+
+MISSING = [
+    ["a", None, "b", "a"],
+    ["a", np.nan, "b", "a"],
+    ["a", pd.NA, "b", "a"],
+    np.array(["a", None, "b", "a"], dtype=object),
+    np.array([0.0, np.nan, 1.0, 0.0]),
+    pd.Series(["a", None, "b", "a"]),
+    pd.Series(["a", None, "b", "a"], dtype="category"),
+    pd.Series([0, None, 1, 0], dtype="Int64"),
+]
+
+
+@pytest.mark.parametrize("y", MISSING, ids=range(len(MISSING)))
+def test_missing_labels_are_refused_in_one_sentence(y: Any) -> None:
+    """Issue 17.33."""
+    message = r"y has no label \(None, NaN or NA\) in row 1: give each image a label"
+    X = np.eye(4)
+    for clf in (HeGraphClassifier(), TipAdapterClassifier(), ZeroShotCLIPClassifier()):
+        with pytest.raises(ValueError, match=message):
+            clf.fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        HeGraphClassifier().partial_fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        ZeroShotCLIPClassifier("skhegraph-tiny").fit(None, y)
+
+
+@pytest.mark.parametrize("y", MISSING, ids=range(len(MISSING)))
+def test_missing_labels_are_refused_before_an_image_is_encoded(
+    y: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 17.33."""
+    images = [np.zeros((8, 8)) + shade for shade in (0.1, 0.2, 0.3, 0.4)]
+    monkeypatch.setattr(CLIPFeatures, "_rows", None)  # never called
+    with pytest.raises(ValueError, match="y has no label"):
+        make_pipeline("skhegraph-tiny").fit(images, y)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[4, 3\]"):
+        make_pipeline("skhegraph-tiny").fit(images, ["a", "b", "a"])
+
+
+def test_a_missing_label_among_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"classes has no label .* in row 2"):
+        all_labels(np.array(["a", "b"]), ["a", "b", np.nan])

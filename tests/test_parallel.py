@@ -83,7 +83,7 @@ def test_training_runs_on_one_thread() -> None:
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_blocks_come_in_order(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda: n_threads)
+    monkeypatch.setattr(parallel, "effective_n_threads", lambda: n_threads)
     monkeypatch.setattr(parallel, "ROWS_AT_ONCE", 4)
     workers = set()
 
@@ -107,7 +107,7 @@ def test_blocks_come_in_order(n_threads: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_few_results_wait_for_their_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda: 2)
+    monkeypatch.setattr(parallel, "effective_n_threads", lambda: 2)
     done: list[int] = []
     results = in_turn(done.append, range(100))
     next(results)
@@ -132,7 +132,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
     queries = rng.normal(size=(3000, 40)).astype(np.float32)
     results = []
     for n_threads in (1, 2, 5):
-        monkeypatch.setattr(parallel, "_openmp_effective_n_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(parallel, "effective_n_threads", lambda n=n_threads: n)
         with threadpool_limits(n_threads, user_api="blas"):
             clf = HeGraphClassifier(text_features=text).fit(X, y)
             results.append((clf.coef_, clf.predict_proba(queries), clf.score_samples(queries)))

@@ -119,6 +119,21 @@ def test_unknown_parameter_names_the_nearest() -> None:
         make_hegraph_pipeline(visual_to_positives=1)
 
 
+@pytest.mark.parametrize(
+    "names", [np.arange(10).astype(str), np.array(list("零一二三四五六七八九"))], ids=["0", "零"]
+)
+def test_names_that_a_clip_does_not_know_tell_nothing(names: np.ndarray) -> None:
+    """Issue 17.32: both steps are of one CLIP, and the warning does not ask whether they are."""
+    digits = load_digits()
+    chosen = np.concatenate([np.flatnonzero(digits.target == c)[:10] for c in range(10)])
+    images = [digits.images[i] / 16 for i in chosen]
+    with pytest.warns(UserWarning) as caught:
+        make_hegraph_pipeline("skhegraph-lite").fit(images, names[digits.target[chosen]])
+    (message,) = (str(warning.message) for warning in caught)
+    assert "tells nothing of these images. If X is of the same CLIP, that does not know" in message
+    assert "?" not in message
+
+
 def test_broken_images_in_a_pipeline(files: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     paths, labels = (values[::4].copy() for values in files)
     broken = tmp_path / "broken.png"

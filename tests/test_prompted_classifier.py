@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+from enum import Enum
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
@@ -33,10 +36,14 @@ WIDE = np.random.default_rng(0).normal(size=(12, 128))
         (Y, {"cat": "C", "ant": "A", "bee": "B", "dog": "D"}, ["A", "B", "C"]),
         ([7, 8, 9], ["x", "y", "z"], ["x", "y", "z"]),
         ([7, 8, 9], {9: "z", 7: "x", 8: "y"}, ["x", "y", "z"]),
-        ([0, 1, 2], {"cat": "C", "ant": "A", "bee": "B"}, ["A", "B", "C"]),  # encoded labels
-        ([0, 1], {20: "b", 3: "a"}, ["a", "b"]),
+        ([7, 8, 9], pd.Series({9: "z", 7: "x", 8: "y"}), ["x", "y", "z"]),
+        ([7, 8, 9], pd.Series(["x", "y", "z"]), ["x", "y", "z"]),
+        (Y, {"bee": "B"}, ["ant", "B", "cat"]),  # issue 17.33: the others have their own
+        ([0, 1, 2], {0: "A", 2: "C", 1: "B"}, ["A", "B", "C"]),
+        ([1, 2, 3], {0: "z", 1: "A", 3: "C", 2: "B"}, ["A", "B", "C"]),
         ([False, True], {False: "no", True: "yes"}, ["no", "yes"]),
-        (range(12), {str(i): f"n{i}" for i in range(12)}, [f"n{i}" for i in range(12)]),  # JSON
+        (range(10), {str(i): f"n{i}" for i in range(10)}, [f"n{i}" for i in range(10)]),  # JSON
+        (range(5, 12), {str(i): f"n{i}" for i in range(15)}, [f"n{i}" for i in range(5, 12)]),
     ],
 )
 def test_names_follow_the_sorted_labels(labels: Any, given: Any, want: list[str]) -> None:
@@ -51,14 +58,23 @@ ENCODED = "Meta-estimators that encode y"
     [
         ([7, 8, 9], None, r"labels \(7, ...\) are not strings.*class_names"),
         ([0, 1, 2], None, rf"labels \(0, ...\) are not strings.*{ENCODED}"),
-        (Y, {"ant": "ant", "cat": "cat"}, r"class_names has no name for \['bee'\]"),
-        ([0, 1, 2], {"ant": "a", "bee": "b"}, rf"no name for \['0', '1', '2'\].*{ENCODED}"),
-        ([0, 1, 2], {1: "one", 2: "two", 3: "three"}, r"no name for \['0'\]"),  # off by one
-        ([0, 1], {"0": "a", 1: "b"}, r"no name for \['0'\]"),
+        (
+            [0, 1, 2],
+            {"ant": "a", "bee": "b"},
+            rf"class_names has nothing for \[0, 1, 2\].*{ENCODED}",
+        ),
+        ([0, 1, 2], {1: "one", 2: "two", 3: "three"}, r"nothing for \[0\]"),  # off by one
+        ([0, 1], {"0": "a", 1: "b"}, r"nothing for \[0\]"),
+        (["0", "1"], {0: "a", 1: "b"}, r"nothing for \['0', '1'\].*of the type .* \(str"),
+        # Encoded labels "0" to "11" have another order: "10" comes before "2".
+        (range(12), {str(i): f"n{i}" for i in range(12)}, r"nothing for \[0, 1, 2, 3, 4, ...\]"),
+        ([0, 1], {0: "a", 1: "b", 2: "c"}, "holds 3 labels, and y the integers 0 to 1.*a list in"),
         (Y, ["ant", "bee"], "holds 2 names for 3 classes"),
         (Y, ["ant", "bee", "cat", "dog"], "holds 4 names for 3 classes"),
         ([0, 1], ["ant", "bee", "cat"], rf"holds 3 names for 2 classes.*{ENCODED}.*OneVsRest"),
         (Y, "dog", "class_names='dog' is one string: give a list"),
+        ([7, 8, 9], {"x", "y", "z"}, "is a set, which has no order: give a list"),
+        ([7, 8], pd.Series(["x", "y"], index=[7, 7]), "its index names a label twice"),
         (Y, ["ant", " ", "cat"], r"Class 'bee' has no name \(got ' '\)"),
         (Y, {"ant": "ant", "bee": None, "cat": "c"}, r"Class 'bee' has no name \(got None\)"),
         (Y, ["bee", "ant", "cat"], "the labels themselves in another order"),
@@ -67,7 +83,16 @@ ENCODED = "Meta-estimators that encode y"
 )
 def test_names_that_are_refused(labels: Any, given: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        resolve_class_names(np.array(labels), given)
+        resolve_class_names(np.array(list(labels)), given)
+
+
+def test_names_of_other_labels_warn_where_some_have_none() -> None:
+    """Issue 17.33: a misspelt key is not passed over in silence; one name of a fold is no fault."""
+    with pytest.warns(UserWarning, match=r"names \['be'\], not among the labels; \['ant', 'bee'\]"):
+        assert resolve_class_names(Y, {"be": "B", "cat": "C"}) == ["ant", "bee", "C"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve_class_names(Y, {"cat": "C"}) == ["ant", "bee", "C"]
 
 
 @pytest.mark.parametrize("estimator", [HeGraphClassifier, ZeroShotCLIPClassifier])
@@ -134,10 +159,41 @@ def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> Non
     np.testing.assert_allclose(swapped.graph_["positive"], by_list.graph_["positive"][::-1])
 
 
+class Animal(str, Enum):
+    """Labels as programs have them."""
+
+    CAT = "tabby cat"
+    ANT = "ant"
+
+
+@pytest.mark.parametrize("container", [list, lambda y: np.array(y, dtype=object), pd.Series])
+def test_members_of_enumerations_give_their_text(container: Any) -> None:
+    """Issue 17.25: NumPy makes 'Animal.CAT' of a list of these."""
+    y = container([Animal.CAT, Animal.ANT] * 6)
+    clf = HeGraphClassifier(TINY, device="cpu").fit(WIDE, y)
+    want = [["a photo of a ant."], ["a photo of a tabby cat."]]
+    assert clf.prompts_ == want
+    assert HeGraphClassifier(TINY, device="cpu").partial_fit(WIDE, y).prompts_ == want
+    scores = cross_val_score(clf, WIDE, y, cv=2)
+    codes = [str(label) for label in y]
+    np.testing.assert_array_equal(
+        scores, cross_val_score(clf.set_params(class_names=["ant", "tabby cat"]), WIDE, codes, cv=2)
+    )
+    zero = ZeroShotCLIPClassifier(TINY, class_names={Animal.CAT: "a {}"}).fit(None, y)
+    named = ZeroShotCLIPClassifier(TINY).fit(None, ["ant", "tabby cat"])
+    np.testing.assert_array_equal(zero.coef_[0], named.coef_[0])
+
+
+def test_members_of_enumerations_that_numpy_makes_one_label_of_are_refused() -> None:
+    """Issue 17.25: 'Anim.RED' and 'Anim.REA', cut to the three characters of their texts."""
+    alike = Enum("Anim", {"RED": "red", "REA": "rea"}, type=str)
+    with pytest.raises(ValueError, match=r"2 members .* NumPy makes 1 labels.*: give their"):
+        HeGraphClassifier(TINY, device="cpu").fit(WIDE, list(alike) * 6)
+
+
 # --- meta-estimators that encode y ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names", [NAMES, AS_LIST], ids=["mapping", "list"])
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -149,23 +205,20 @@ def test_integer_labels_with_names(digits: tuple[np.ndarray, np.ndarray]) -> Non
     ids=["stacking", "voting", "bagging", "temperature"],
 )
 def test_names_reach_the_text_through_meta_estimators(
-    digits: tuple[np.ndarray, np.ndarray], names: Any, wrap: Any
+    digits: tuple[np.ndarray, np.ndarray], wrap: Any
 ) -> None:
     X, y = digits
-    assert wrap(named(names)).fit(X, y).score(X, y) > 0.9
+    assert wrap(named(AS_LIST)).fit(X, y).score(X, y) > 0.9
 
 
-@pytest.mark.parametrize("names", [NAMES, AS_LIST], ids=["mapping", "list"])
-def test_encoded_labels_give_the_same_model(
-    digits: tuple[np.ndarray, np.ndarray], names: Any
-) -> None:
+def test_encoded_labels_give_the_same_model(digits: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = digits
     direct = np.empty((len(y), 3))
     for fold in range(2):
         out = np.arange(len(y)) % 2 == fold
-        direct[out] = named(names).fit(X[~out], y[~out]).predict_proba(X[out])
+        direct[out] = named(AS_LIST).fit(X[~out], y[~out]).predict_proba(X[out])
     folds = [(np.flatnonzero(np.arange(len(y)) % 2 != f), np.arange(f, len(y), 2)) for f in (0, 1)]
-    crossed = cross_val_predict(named(names), X, y, cv=folds, method="predict_proba")
+    crossed = cross_val_predict(named(AS_LIST), X, y, cv=folds, method="predict_proba")
     np.testing.assert_allclose(crossed, direct, atol=1e-6)
 
 

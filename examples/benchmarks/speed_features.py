@@ -225,12 +225,12 @@ def threads_section() -> None:
 
 def fit_on_threads(n_threads: int, once: partial) -> None:
     """Fit with that many blocks of rows at a time."""
-    default = parallel._openmp_effective_n_threads
-    parallel._openmp_effective_n_threads = lambda: n_threads
+    default = parallel.effective_n_threads
+    parallel.effective_n_threads = lambda: n_threads
     try:
         once()
     finally:
-        parallel._openmp_effective_n_threads = default
+        parallel.effective_n_threads = default
 
 
 def fit_hegraph(X: np.ndarray, y: np.ndarray, text: np.ndarray, negative: np.ndarray) -> None:

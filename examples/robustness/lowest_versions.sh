@@ -27,4 +27,4 @@ pip install -q $lowest pytest hypothesis pandas polars skops matplotlib cloudpic
 # shellcheck disable=SC2086
 pip list --format=freeze | grep -iE "^($(echo $lowest | sed 's/==[^ ]*//g; s/ /|/g; s/_/[_-]/g'))=="
 pip install -q --no-deps -e .
-pytest tests/clip tests/hegraph tests/peers
+pytest tests/clip tests/hegraph tests/peers tests/test_sklearn.py

@@ -286,8 +286,10 @@ def _similar_model(model_name: str) -> str:
         return f"It is a folder on this machine: model_name='local-dir:{model_name}'."
     if os.path.isfile(folder):
         return f"It is a file on this machine: name its model, and pretrained={model_name!r}."
+    if model_name.startswith((".", "~", os.sep)):
+        return "There is no such folder on this machine, which would be 'local-dir:' and its path."
     nearest = _nearest(model_name.replace("/", "-"), [*models, *BUNDLED])
-    if slash:
+    if slash and repository:
         return (
             f"{nearest} A repository of the hub that holds an {_CONFIG} is "
             f"model_name='hf-hub:{model_name}'."

@@ -10,10 +10,10 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_scalar
+from sklearn.utils import check_consistent_length, check_scalar
 
+from skhegraph._sklearn import TransformerMixin
 from skhegraph.clip.digests import image_digest, known_digest
 from skhegraph.clip.image_files import MAX_PIXELS
 from skhegraph.clip.images import (
@@ -24,6 +24,7 @@ from skhegraph.clip.images import (
 )
 from skhegraph.clip.threads import map_ahead
 from skhegraph.clip.views import make_views
+from skhegraph.labelled_rows import refuse_missing_labels
 from skhegraph.versioned import VersionedEstimator
 
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         ----------
         X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
             Images. They are not decoded here.
-        y : object, default=None
-            Ignored.
+        y : array-like of length n, default=None
+            Labels. They change nothing; a missing one, or another number of them than of images,
+            is refused here, before time goes into encoding.
 
         Returns
         -------
@@ -167,14 +169,17 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         Raises
         ------
         TypeError, ValueError
-            If a parameter is unusable or `X` is no container of images.
+            If a parameter is unusable, `X` is no container of images, or `y` does not label them.
         ImportError
             If ``"skhegraph-lite"`` is asked for without the extra ``lite``.
         OSError
             If the weights cannot be had.
         """
         self._check_params()
-        as_image_list(X)
+        images = as_image_list(X)
+        if y is not None:
+            refuse_missing_labels(y)
+            check_consistent_length(images, y)
         self.n_features_out_ = self._load_backbone().n_features
         return self
 
@@ -212,15 +217,15 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         ----------
         X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
             The n images; see the notes of the class.
-        y : object, default=None
-            Ignored.
+        y : array-like of length n, default=None
+            Labels, as in `fit`.
 
         Returns
         -------
         ndarray of shape (n, D), float32
             Rows as from `transform`, each the mean over the views of its image.
         """
-        return self.fit(X)._rows(X, self.n_views)
+        return self.fit(X, y)._rows(X, self.n_views)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the features: "clip000", "clip001" and so on.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,12 +30,21 @@ _ROUNDING = (
 _LONG = 300  # characters of a path that an error message shows
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
-    "(H, W, channels), or a torch tensor (channels, H, W)"
+    "(H, W, channels), a torch tensor (channels, H, W), or a dictionary of bytes or path"
 )
+_NUMPY_FLOATS = ("torch.float16", "torch.float32", "torch.float64")
 
 
 class ImageDecodeError(ValueError):
     """An input cannot be read as an image; the message gives the reason."""
+
+
+class _Unreadable:
+    """In place of an input that raised before it could be read."""
+
+    def __init__(self, source: Any, error: BaseException) -> None:
+        self.name = f"<{_type_name(source)}>"
+        self.reason = f"it raised {type(error).__name__}: {error}"
 
 
 def as_image_list(X: Any) -> list[Any]:
@@ -42,14 +52,14 @@ def as_image_list(X: Any) -> list[Any]:
 
     Parameters
     ----------
-    X : list, tuple, object array, Series, one-column frame, 4-D array or 4-D tensor
+    X : sequence, object array, Series, one-column frame or table, 4-D array or 4-D tensor
         One entry per image. A 4-D array is a batch (n, H, W, channels), a 4-D torch tensor a
         batch (n, channels, H, W).
 
     Returns
     -------
     list
-        The images, undecoded, in the order of `X`.
+        The images, undecoded, in the order of `X`; of a dictionary its bytes, or else its path.
 
     Raises
     ------
@@ -64,7 +74,8 @@ def as_image_list(X: Any) -> list[Any]:
     >>> as_image_list(("cat.png", "dog.png"))
     ['cat.png', 'dog.png']
     """
-    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike)) or _is_pil(X) or is_file(X):
+    single = isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike))
+    if single or _is_pil(X) or is_file(X) or _is_record(X):
         if isinstance(X, (str, os.PathLike)) and os.path.isdir(X):
             raise TypeError(f"X={os.fspath(X)!r}: {FOLDER}.")
         raise TypeError(
@@ -72,23 +83,25 @@ def as_image_list(X: Any) -> list[Any]:
         )
     if _is_tensor(X) or isinstance(X, np.ndarray):
         items = _split_array(X)
-    elif isinstance(X, (list, tuple)):
+    elif isinstance(X, Sequence):
         items = list(X)
+    elif hasattr(X, "to_pylist"):
+        items = _only_column(X).to_pylist() if hasattr(X, "column_names") else X.to_pylist()
     elif hasattr(X, "columns") and hasattr(X, "shape"):
-        items = _only_column(X)
+        items = list(_only_column(X).to_list())
     elif hasattr(X, "to_list"):
         items = list(X.to_list())
     else:
         raise TypeError(
             "X must be a list, tuple, object array, Series or one-column frame of images, or a "
-            f"4-D array or tensor, got {type(X).__name__}."
+            f"4-D array or tensor, got {_type_name(X)}."
         )
     if not items:
         raise ValueError(
             "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required: "
             "X holds no images."
         )
-    return items
+    return [_undressed(item) for item in items]
 
 
 def decode_image(
@@ -103,11 +116,11 @@ def decode_image(
 
     Parameters
     ----------
-    source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray or torch.Tensor
+    source : path, bytes, binary file, PIL.Image.Image, numpy.ndarray, torch.Tensor or dict
         Arrays are (H, W) or (H, W, channels), tensors (H, W) or (channels, H, W), with 1, 3 or
         4 channels; uint8, uint16 (65535 is white, or 255 if no value is larger), bool, or float in
         [0, 1], where 0.01 more or less is clipped. An open file is read from its current position,
-        which is restored.
+        which is restored. A dictionary holds "bytes" or "path", as in Hugging Face's data sets.
     least_side : int, default=None
         Decode a JPEG file at half its size, which is faster, if no side gets shorter than this.
         None decodes it as it is.
@@ -136,6 +149,7 @@ def decode_image(
     """
     from PIL import Image
 
+    source = _undressed(source)
     if is_file(source):
         source = _content(source)
     try:
@@ -195,10 +209,35 @@ def _is_pil(value: Any) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Tell a torch tensor without importing torch."""
-    return type(value).__module__.split(".")[0] in ("torch", "torchvision") and hasattr(
-        value, "detach"
+    """Tell a torch tensor, of any package's class, without importing torch."""
+    return any(
+        base.__name__ == "Tensor" and base.__module__.split(".")[0] == "torch"
+        for base in type(value).__mro__
     )
+
+
+def _is_record(value: Any) -> bool:
+    """Tell an image as Hugging Face's data sets store it: a dictionary of bytes or path."""
+    return isinstance(value, Mapping) and len(value) > 0 and value.keys() <= {"bytes", "path"}
+
+
+def _undressed(item: Any) -> Any:
+    """What an item holds; in place of a path that raises, why it cannot be read."""
+    if _is_record(item):
+        found = [item[key] for key in ("bytes", "path") if item.get(key) is not None]
+        return found[0] if found else item
+    if isinstance(item, os.PathLike):
+        try:
+            os.fspath(item)
+        except DAMAGED as error:
+            return _Unreadable(item, error)
+    return item
+
+
+def _type_name(value: Any) -> str:
+    """Name of a type with its package, "zipfile.Path"."""
+    module = type(value).__module__.split(".")[0]
+    return f"{'' if module == 'builtins' else module + '.'}{type(value).__name__}"
 
 
 def is_file(value: Any) -> bool:
@@ -243,22 +282,31 @@ def _image_of(source: Any) -> Image.Image:
         return _from_array(_tensor_to_hwc(source))
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    raise ImageDecodeError(f"got {type(source).__name__}, expected {_ACCEPTED}")
+    if isinstance(source, _Unreadable):
+        raise ImageDecodeError(source.reason)
+    if hasattr(source, "read_bytes"):
+        raise ImageDecodeError(
+            f"got {_type_name(source)}, which is not a path of the file system: pass its bytes, "
+            "path.read_bytes()"
+        )
+    raise ImageDecodeError(f"got {_type_name(source)}, expected {_ACCEPTED}")
 
 
-def _only_column(frame: Any) -> list[Any]:
-    n_columns = frame.shape[1]
-    if n_columns != 1:
+def _only_column(frame: Any) -> Any:
+    names = frame.column_names if hasattr(frame, "column_names") else frame.columns
+    if frame.shape[1] != 1:
         raise ValueError(
-            f"X has {n_columns} columns ({', '.join(map(str, frame.columns))}); images come in "
+            f"X has {frame.shape[1]} columns ({', '.join(map(str, names))}); images come in "
             "one column. Select it, for instance X[['path']], or use a ColumnTransformer."
         )
-    if hasattr(frame, "iloc"):
-        return list(frame.iloc[:, 0].to_list())
-    return list(frame.to_series(0).to_list())
+    if hasattr(frame, "column_names"):
+        return frame.column(0)
+    return frame.iloc[:, 0] if hasattr(frame, "iloc") else frame.to_series(0)
 
 
 def _split_array(X: Any) -> list[Any]:
+    if getattr(X, "is_nested", False):
+        return list(X.unbind())
     if X.ndim == 4 or (X.ndim and len(X) == 0):
         return list(X)
     is_object = isinstance(X, np.ndarray) and X.dtype.kind in "OUS"
@@ -283,6 +331,11 @@ def read_all(file: Any) -> bytes:
     data = file.read()
     if position is not None:
         file.seek(position)
+    if position and len(data) == 0:
+        raise ImageDecodeError(
+            f"the file is at its end (position {position}), where nothing is left to read: call "
+            "file.seek(0)"
+        )
     if not isinstance(data, bytes):
         raise ImageDecodeError("the file is open in text mode; open it with mode 'rb'")
     return data
@@ -295,10 +348,16 @@ def _tensor_to_hwc(tensor: Any) -> np.ndarray:
             f"a tensor image is (channels, H, W) with 1, 3 or 4 channels, got shape {shape}; "
             "use tensor.permute(2, 0, 1) if its channels come last"
         )
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    array: np.ndarray = tensor.numpy()
+    dense = tensor.detach().to_dense()
+    if dense.is_floating_point() and str(dense.dtype) not in _NUMPY_FLOATS:
+        dense = dense.float()
+    try:
+        array: np.ndarray = dense.numpy(force=True)
+    except TypeError as error:
+        raise ImageDecodeError(
+            f"a tensor of {tensor.dtype} holds no pixels that can be read: convert it to "
+            "torch.uint8 from 0 to 255, or to float from 0 to 1"
+        ) from error
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 

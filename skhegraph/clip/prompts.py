@@ -42,7 +42,8 @@ def build_prompts(
         Names as they go into the prompts; they are not altered (an underscore stays one).
     templates : str, sequence of str, or mapping
         The name of a preset (see :data:`PRESETS`); a format string with one ``{}``; a sequence
-        of these; or a mapping from each class name to one whole description or several.
+        of these; or a mapping from each class name to one whole description or several (a
+        ``{}`` in one is the place of the name), which may hold more names.
     negative : bool, default=False
         Whether a preset gives its negative templates. Other forms are used as they are.
 
@@ -55,7 +56,7 @@ def build_prompts(
     ------
     ValueError
         If there are no class names or templates, a template has not exactly one ``{}``, or the
-        mapping and the class names do not match.
+        mapping lacks a class name.
     TypeError
         If something that has to be a str is not.
 
@@ -153,7 +154,7 @@ def _check_class_names(class_names: Sequence[str]) -> list[str]:
             )
         if not name.strip():
             raise ValueError(f"class_names[{position}] is blank: {name!r}.")
-    return names
+    return [str.__str__(name) for name in names]  # of an enumeration's member its text
 
 
 def _formats(templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
@@ -201,28 +202,39 @@ def _check_template(template: str) -> None:
 
 
 def _check_keys(names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> None:
+    """Refuse a mapping that lacks a name; it may hold more, as folds may lack a class."""
     missing = [name for name in names if name not in mapping]
-    extra = [key for key in mapping if key not in set(names)]
-    if missing or extra:
+    if missing:
+        extra = [key for key in mapping if key not in set(names)]
         raise ValueError(
-            "the keys of the templates mapping must be the class names: "
-            + "; ".join(
-                f"{what} {', '.join(map(repr, which))}"
-                for what, which in (("missing", missing), ("not a class", extra))
-                if which
-            )
+            "the keys of the templates mapping must be the class names: missing "
+            + _shown(missing)
+            + (f"; not a class {_shown(extra)}" if extra else "")
             + "."
         )
 
 
+def _shown(keys: list[str]) -> str:
+    """The first five keys."""
+    return ", ".join(map(repr, keys[:5])) + (", ..." if len(keys) > 5 else "")
+
+
 def _descriptions(name: str, value: str | Sequence[str]) -> list[str]:
-    """Return the descriptions of one class, checked."""
-    texts = [value] if isinstance(value, str) else list(value)
-    if not texts:
+    """Return the descriptions of one class, checked; a '{}' in one is the place of its name."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(
+            f"the templates mapping has a {type(value).__name__} for class {name!r}: give a "
+            "description or a list of them (of a function, what it returns for the name)."
+        )
+    if len(value) == 0:
         raise ValueError(f"the templates mapping has no description of class {name!r}.")
-    for text in texts:
+    for text in value:
         if not isinstance(text, str) or not text.strip():
             raise TypeError(
                 f"a description of class {name!r} must be a non-blank str, got {text!r}."
             )
-    return texts
+        if "{" in text or "}" in text:
+            _check_template(text)
+    return [text.format(name) if "{" in text else text for text in value]

@@ -15,6 +15,10 @@ FOLDER = (
 )
 HEIF_PACKAGE = "pillow_heif"
 _HEIF_BRANDS = b"heic heix heim heis hevc hevx hevm hevs heif mif1 msf1 avif avis".split()
+_HOW_TO_FETCH = {
+    "data": "base64.b64decode(url.partition(',')[2])",
+    **dict.fromkeys(["http", "https", "ftp", "file"], "urllib.request.urlopen(url).read()"),
+}
 _URL = re.compile(r"data:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -104,11 +108,7 @@ def _too_large() -> str:
 
 def _no_file(path: str | bytes) -> str | None:
     if isinstance(path, str) and _URL.match(path):
-        how = (
-            "base64.b64decode(url.partition(',')[2])"
-            if path[:5].lower() == "data:"
-            else "urllib.request.urlopen(url).read()"
-        )
+        how = _HOW_TO_FETCH.get(path.partition(":")[0].lower(), "fsspec.open(url).open().read()")
         return f"it is a URL, and nothing is fetched: pass the bytes, for instance {how}"
     if os.path.isdir(path):
         return FOLDER

@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from skhegraph.feature_classifier import TextFeatures, non_negative, positive
+from skhegraph._sklearn import Interval, StrOptions
+from skhegraph.feature_classifier import TextFeatures, all_or_nothing, non_negative, positive
 from skhegraph.hegraph.cache import fuse_cache, zero_shot_logits
 from skhegraph.hegraph.fusion import shots_per_class, wrong_class_spread
 from skhegraph.hegraph.logits import cache_logits, text_logits
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, Support, unit_rows
+from skhegraph.support import Floats, Ints, Support, unit_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -51,10 +51,11 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         CLIP whose text tower encodes the prompts, named as in :class:`CLIPFeatures`.
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         Source of the text nodes, as in :class:`HeGraphClassifier`.
     class_names : None, sequence of str, or mapping, default=None
-        Names for the prompts, in the order of the sorted labels, or a mapping from label to name.
+        Names for the prompts, in the order of the sorted labels, or a mapping from label to name,
+        where string labels that it lacks stand for themselves.
     templates, negative_templates : str, sequence of str or mapping, default="photo", None
         Prompt templates of the positive and the negative nodes.
     logit_scale : float or None, default=None
@@ -167,6 +168,9 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         "verbose": ["verbose"],
     }
 
+    cache_labels_: Ints
+    cache_weights_: Floats
+
     def __init__(
         self,
         model_name: str = "ViT-B-32",
@@ -254,12 +258,13 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        support = self._validate_support(X, y, sample_weight, distinct=True)
-        if self.fusion == "logits":
-            self._fit_logits(support)
-        else:
-            self._fit_probabilities(support)
-        self.cache_labels_, self.cache_weights_ = support.y, support.sample_weight
+        with all_or_nothing(self) as fitted:
+            support = fitted._validate_support(X, y, sample_weight, distinct=True)
+            if self.fusion == "logits":
+                fitted._fit_logits(support)
+            else:
+                fitted._fit_probabilities(support)
+            fitted.cache_labels_, fitted.cache_weights_ = support.y, support.sample_weight
         return self
 
     def _paths(self, visual_to_visual: float = 0.0) -> PathWeights:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples
 
+from skhegraph._sklearn import Interval, StrOptions, num_samples
 from skhegraph.feature_classifier import (
     TextFeatures,
+    all_or_nothing,
     non_negative,
     positive,
 )
@@ -31,9 +31,6 @@ from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats, Support
-
-if TYPE_CHECKING:
-    pass
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
@@ -61,14 +58,15 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         ``"skhegraph-lite"`` is bundled.
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
-    text_features : {"clip", "prototypes"}, array-like or pair of array-like, default="clip"
+    text_features : {"clip", "prototypes"}, array-like, mapping, or pair of these, default="clip"
         ``"clip"`` encodes prompts. An array of shape (n_classes, n_features) gives positive text
-        features, rows in the order of the sorted labels; the negative node of a class is then
-        the mean of the other classes' positives. A pair (positive, negative) gives both.
+        features, rows in the order of the sorted labels; a mapping from label to row, or a frame
+        with labels as its index, may hold more labels than occur. The negative node of a class is
+        then the mean of the other classes' positives. A pair (positive, negative) gives both.
         ``"prototypes"`` uses no text (any numeric matrix will do).
     class_names : None, sequence of str, or mapping, default=None
         Names for the prompts: None takes string labels; a sequence follows the sorted labels; a
-        mapping goes from label to name.
+        mapping goes from label to name, where string labels that it lacks stand for themselves.
     templates : str, sequence of str, or mapping, default="photo"
         Preset of :data:`skhegraph.clip.prompts.PRESETS`, format string(s) with one ``{}``, or a
         mapping from class name to whole description(s).
@@ -222,6 +220,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         "unknown_threshold": [Interval(Real, None, None, closed="neither"), None],
     }
 
+    n_samples_seen_: int
+
     def __init__(
         self,
         model_name: str = "ViT-B-32",
@@ -308,10 +308,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             If the weights of the text tower cannot be had.
         """
         self._validate_params()
-        fitted = copy.copy(self)  # if it fails, the estimator is as it was
-        fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
-        fitted.n_samples_seen_ = _num_samples(X)
-        self.__dict__ = fitted.__dict__
+        with all_or_nothing(self) as fitted:
+            fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
+            fitted.n_samples_seen_ = num_samples(X)
         return self
 
     def partial_fit(
@@ -356,7 +355,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             )
         updated = copy.copy(self)  # if it fails, the estimator is as it was
         rows = updated._validate_rows(X, y, sample_weight, reset=not fitted)
-        n_seen = _num_samples(X)
+        n_seen = num_samples(X)
         if fitted:
             labels = self.classes_[self.support_labels_]
             earlier = LabelledRows(

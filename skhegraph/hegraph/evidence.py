@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.utils import check_scalar, gen_batches
-from sklearn.utils._optional_dependencies import check_pandas_support
 
+from skhegraph._sklearn import check_pandas_support
 from skhegraph.support import Floats, Ints, unit_rows
 
 if TYPE_CHECKING:

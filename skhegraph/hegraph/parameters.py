@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
-from sklearn.utils import compute_class_weight
 
-from skhegraph.prompted_classifier import ENCODED, are_encoded
+from skhegraph.labels import ENCODED, are_encoded, brief, may_be_others
 from skhegraph.support import Floats, Ints, Support
 
 #: Default path weights into the text nodes, in units of what a node's own residual may do. Visual
@@ -30,20 +29,16 @@ def class_prior(
     """Share of each class in the log-loss, which is also its probability before an image is seen.
 
     Weights of a mapping multiply the share of the class among the rows. A class that has a name
-    and no row counts as one of the mean number of rows.
+    and no row counts as one of the mean number of rows. A mapping may hold more labels, or less,
+    which then count once; not both, as in scikit-learn.
     """
     if class_weight == "balanced":
         return np.full(len(classes), 1 / len(classes))
+    factors = np.ones(len(classes))
     if isinstance(class_weight, dict):
-        unknown = [label for label in class_weight if label not in classes]
-        missing = [str(label) for label in classes if label not in class_weight]
-        if unknown:
-            raise ValueError(
-                f"class_weight names {unknown[:5]}, which are no labels; missing: {missing[:5]}."
-                + (ENCODED if are_encoded(classes) else "")
-            )
-    factors = compute_class_weight(class_weight, classes=classes, y=classes)
-    if not (np.isfinite(factors).all() and (factors > 0).all()):
+        _check_labels_of(class_weight, classes)
+        factors = np.array([class_weight.get(label, 1.0) for label in classes])
+    if not (factors.dtype.kind in "iuf" and np.isfinite(factors).all() and (factors > 0).all()):
         raise ValueError(
             f"class_weight={class_weight!r}: expected a positive finite weight for each label."
         )
@@ -52,6 +47,27 @@ def class_prior(
         shots = support.named.merge(shots, shots.mean())
     prior = factors * shots
     return prior / prior.sum()
+
+
+def _check_labels_of(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> None:
+    """Refuse weights of labels that are misspelt, and warn of those that may be of others."""
+    labels = set(classes.tolist())
+    unknown = [label for label in class_weight if label not in labels]
+    missing = [label for label in classes if label not in class_weight]
+    if unknown and missing:
+        raise ValueError(
+            f"class_weight names {brief(unknown)}, not among the labels, and lacks "
+            f"{brief(missing)}: give the labels as they are in y ({type(classes[0]).__name__})."
+            + (ENCODED if are_encoded(classes) else "")
+        )
+    if may_be_others(class_weight, classes):
+        warnings.warn(
+            f"class_weight holds {len(class_weight)} labels, and y the integers 0 to "
+            f"{len(classes) - 1}: if a meta-estimator that encodes y has put these in place of "
+            "yours, the weights are of other classes. Then give sample_weight instead.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def check_unknown_label(
@@ -105,7 +121,7 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
 
 
 def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) -> None:
-    """Warn where the text seems to come from another CLIP than the images.
+    """Warn where the text tells nothing of the images: names not known, or of another CLIP.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
     half as far from always as chance is, even if no class is favoured over all rows; and the
@@ -120,9 +136,11 @@ def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) ->
         return
     warnings.warn(
         f"{source} classifies {hits} of {n_rows} support rows right, no better than chance, and "
-        f"its cosine with X is {size:.2f} (root mean square), as of unrelated features: is X from "
-        "another CLIP of the same width? Give CLIPFeatures and the classifier the same model_name "
-        "and pretrained (make_hegraph_pipeline does), or set text_features='prototypes'.",
+        f"its cosine with X is {size:.2f} (root mean square), as of unrelated features: it tells "
+        "nothing of these images. If X is of the same CLIP, that does not know the names (numbers, "
+        "say, or another language): give others in class_names or templates; if X is of another "
+        "CLIP, take both from one, as make_hegraph_pipeline does; text_features='prototypes' does "
+        "without text.",
         UserWarning,
         stacklevel=5,
     )

@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 
+from skhegraph._sklearn import safe_indexing
 from skhegraph.inspection.steps import axes_or_new
 from skhegraph.model_selection import FewShotSplit
 from skhegraph.support import Floats
@@ -126,8 +127,8 @@ class ShotsDisplay:
         for i, k in enumerate(shots):
             splits = FewShotSplit(k, n_splits=n_draws, random_state=rng).split(y, y)
             for j, (train, test) in enumerate(splits):
-                support = (_safe_indexing(X, train), _safe_indexing(y, train))
-                rest = (_safe_indexing(X, test), _safe_indexing(y, test))
+                support = (safe_indexing(X, train), safe_indexing(y, train))
+                rest = (safe_indexing(X, test), safe_indexing(y, test))
                 for name, method in methods.items():
                     fitted = clone(method).fit(*support)
                     scores[name][i, j] = check_scoring(fitted, scoring)(fitted, *rest)

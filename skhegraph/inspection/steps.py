@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.pipeline import Pipeline
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from skhegraph._sklearn import check_matplotlib_support
 from skhegraph.hegraph.classifier import HeGraphClassifier
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
 from skhegraph.feature_classifier import (
@@ -14,7 +13,7 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.peers.peer import LinearPeer
+from skhegraph.peers.peer import LinearPeer, UnweightedPeer
 from skhegraph.support import Floats, Support, unit_rows
 
 
@@ -28,9 +27,10 @@ class GDAClassifier(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=0.1
@@ -106,9 +106,10 @@ class SSTextClassifier(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
 
@@ -140,7 +141,7 @@ class SSTextClassifier(LinearPeer):
         self.intercept_ = np.zeros(support.n_classes)
 
 
-class ProKeRClassifier(FeatureClassifier):
+class ProKeRClassifier(UnweightedPeer):
     """Kernel ridge regression on what the zero-shot logits leave over.
 
     Bendou et al., "ProKeR: A Kernel Perspective on Few-Shot Adaptation of Large Vision-Language
@@ -150,9 +151,10 @@ class ProKeRClassifier(FeatureClassifier):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     beta : float, default=2.0
@@ -212,22 +214,8 @@ class ProKeRClassifier(FeatureClassifier):
         self.beta = beta
         self.ridge = ridge
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> ProKeRClassifier:
-        """Solve the kernel ridge regression.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-
-        Returns
-        -------
-        ProKeRClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y)
+    def _fit(self, support: Support) -> None:
+        """Solve the kernel ridge regression."""
         self.text_features_, self.keys_ = support.positive, support.X
         self.beta_ = float(self.beta)
         onehot = support.onehot
@@ -246,7 +234,6 @@ class ProKeRClassifier(FeatureClassifier):
                 if loss < best:
                     best, self.ridge_, self.temperature_ = loss, ridge, float(temperature)
                     self.values_ = values
-        return self
 
     def _logits(self, Z: Floats) -> Floats:
         text, keys, values = (

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.utils._param_validation import Interval
 
+from skhegraph._sklearn import Interval
 from skhegraph.feature_classifier import (
     FeatureClassifier,
     TextFeatures,
@@ -31,9 +31,10 @@ class TextStartedLogisticRegression(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     C : float, default=1.0
@@ -118,9 +119,10 @@ class CLAPClassifier(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     penalty : float, default=100.0
@@ -223,9 +225,10 @@ class LPPlusPlusClassifier(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     init_scale : float, default=2.5
@@ -304,9 +307,10 @@ class MAPLogisticRegression(LinearPeer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=0.2

@@ -7,17 +7,17 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
+from skhegraph._sklearn import Interval
 from skhegraph.feature_classifier import (
     LinearFeatureClassifier,
     TextFeatures,
     positive,
 )
+from skhegraph.peers.peer import UnweightedPeer
 from skhegraph.peers.training import SCHEDULE, Seed, train
-from skhegraph.support import Floats, unit_rows
+from skhegraph.support import Floats, Support, unit_rows
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def star_aggregate(centres: Floats, leaves: Floats) -> Floats:
     return ((norms + 1.0) / degree)[:, None] * centres + weights @ leaves
 
 
-class GraphAdapterClassifier(LinearFeatureClassifier):
+class GraphAdapterClassifier(LinearFeatureClassifier, UnweightedPeer):
     """Text features refined by a text graph and an image-text graph.
 
     Li et al., "GraphAdapter: Tuning Vision-Language Models with Dual Knowledge Graph" (NeurIPS
@@ -48,9 +48,10 @@ class GraphAdapterClassifier(LinearFeatureClassifier):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=0.7
@@ -122,23 +123,9 @@ class GraphAdapterClassifier(LinearFeatureClassifier):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> GraphAdapterClassifier:
-        """Train the two graph convolutions and fold them into text weights.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-
-        Returns
-        -------
-        GraphAdapterClassifier
-            The fitted estimator.
-        """
+    def _fit(self, support: Support) -> None:
+        """Train the two graph convolutions and fold them into text weights."""
         rng = check_random_state(self.random_state)
-        support = self._validate_support(X, y)
         alpha, beta, tau = float(self.alpha), float(self.beta), support.logit_scale
         text = float(self.text_norm) * support.positive
         visual = float(self.text_norm) * support.visual
@@ -178,4 +165,3 @@ class GraphAdapterClassifier(LinearFeatureClassifier):
         )
         self.coef_ = tau * unit_rows(refine(np.tanh, *trained, *constants))
         self.intercept_ = np.zeros(support.n_classes)
-        return self

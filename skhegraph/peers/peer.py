@@ -6,18 +6,46 @@ from typing import TypeVar
 
 from numpy.typing import ArrayLike
 
-from skhegraph.feature_classifier import FeatureClassifier, LinearFeatureClassifier
+from skhegraph.feature_classifier import FeatureClassifier, LinearFeatureClassifier, all_or_nothing
 from skhegraph.support import Support
 
-Self = TypeVar("Self", bound="Peer")
+Self = TypeVar("Self", bound="UnweightedPeer")
 
 
-class Peer(FeatureClassifier):
+class UnweightedPeer(FeatureClassifier):
     """A classifier that is made of a validated support set."""
 
     def _fit(self, support: Support) -> None:
         """Set the fitted attributes."""
         raise TypeError(f"{type(self).__name__} must define _fit.")
+
+    def fit(self: Self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit on a labelled support set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Support features; rows are scaled to unit length.
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        Returns
+        -------
+        object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the input, the text features or a parameter is invalid.
+        """
+        with all_or_nothing(self) as fitted:
+            fitted._fit(fitted._validate_support(X, y))
+        return self
+
+
+class Peer(UnweightedPeer):
+    """A peer whose rows may have weights."""
 
     def fit(self: Self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit on a labelled support set.
@@ -41,7 +69,8 @@ class Peer(FeatureClassifier):
         ValueError
             If the input, the text features or a parameter is invalid.
         """
-        self._fit(self._validate_support(X, y, sample_weight))
+        with all_or_nothing(self) as fitted:
+            fitted._fit(fitted._validate_support(X, y, sample_weight))
         return self
 
 

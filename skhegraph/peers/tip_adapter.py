@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from skhegraph.feature_classifier import (
@@ -13,7 +12,7 @@ from skhegraph.feature_classifier import (
     TextFeatures,
     non_negative,
 )
-from skhegraph.peers.peer import Peer
+from skhegraph.peers.peer import Peer, UnweightedPeer
 from skhegraph.peers.training import SCHEDULE, Seed, train
 from skhegraph.support import Floats, Support
 
@@ -50,9 +49,10 @@ class TipAdapterClassifier(CacheClassifier, Peer):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=1.17
@@ -109,7 +109,7 @@ class TipAdapterClassifier(CacheClassifier, Peer):
         self.alpha_, self.beta_ = float(self.alpha), float(self.beta)
 
 
-class TipAdapterFClassifier(CacheClassifier):
+class TipAdapterFClassifier(CacheClassifier, UnweightedPeer):
     """Tip-Adapter whose cache keys are trained.
 
     Zhang et al., "Tip-Adapter" (ECCV 2022), section 3.2: the logits are
@@ -118,9 +118,10 @@ class TipAdapterFClassifier(CacheClassifier):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=1.17
@@ -191,22 +192,8 @@ class TipAdapterFClassifier(CacheClassifier):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> TipAdapterFClassifier:
-        """Build the cache and train its keys.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-
-        Returns
-        -------
-        TipAdapterFClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y)
+    def _fit(self, support: Support) -> None:
+        """Build the cache and train its keys."""
         alpha, beta, tau = float(self.alpha), float(self.beta), support.logit_scale
 
         def logits(f: torch.Tensor, keys: torch.Tensor, *fixed: torch.Tensor) -> torch.Tensor:
@@ -229,4 +216,3 @@ class TipAdapterFClassifier(CacheClassifier):
             weight_decay=0.01,
             eps=1e-4,
         )
-        return self

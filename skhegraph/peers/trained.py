@@ -7,25 +7,24 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
+from skhegraph._sklearn import Interval
 from skhegraph.feature_classifier import (
-    FeatureClassifier,
     LinearFeatureClassifier,
     TextFeatures,
     non_negative,
     positive,
 )
+from skhegraph.peers.peer import UnweightedPeer
 from skhegraph.peers.training import SCHEDULE, Seed, train
-from skhegraph.support import Floats, unit_rows
+from skhegraph.support import Floats, Support, unit_rows
 
 if TYPE_CHECKING:
     import torch
 
 
-class CLIPAdapterClassifier(FeatureClassifier):
+class CLIPAdapterClassifier(UnweightedPeer):
     """Zero-shot classification of features that pass a residual bottleneck network.
 
     Gao et al., "CLIP-Adapter" (IJCV 2024), section 3.2, image branch: the logits are
@@ -33,9 +32,10 @@ class CLIPAdapterClassifier(FeatureClassifier):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     ratio : float, default=0.2
@@ -102,23 +102,9 @@ class CLIPAdapterClassifier(FeatureClassifier):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> CLIPAdapterClassifier:
-        """Train the bottleneck.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-
-        Returns
-        -------
-        CLIPAdapterClassifier
-            The fitted estimator.
-        """
+    def _fit(self, support: Support) -> None:
+        """Train the bottleneck."""
         rng = check_random_state(self.random_state)
-        support = self._validate_support(X, y)
         ratio, tau = float(self.ratio), support.logit_scale
 
         def logits(
@@ -148,7 +134,6 @@ class CLIPAdapterClassifier(FeatureClassifier):
             rng=rng,
             device=self.device,
         )
-        return self
 
     def _logits(self, Z: Floats) -> Floats:
         down, up, text = (
@@ -160,7 +145,7 @@ class CLIPAdapterClassifier(FeatureClassifier):
         return self.logit_scale_ * (mixed @ text.T)
 
 
-class TaskResClassifier(LinearFeatureClassifier):
+class TaskResClassifier(LinearFeatureClassifier, UnweightedPeer):
     """Zero-shot weights plus a learned residual that does not depend on the text.
 
     Yu et al., "Task Residual for Tuning Vision-Language Models" (CVPR 2023), section 4: the
@@ -168,9 +153,10 @@ class TaskResClassifier(LinearFeatureClassifier):
 
     Parameters
     ----------
-    text_features : "prototypes", array-like or pair of array-like, default="prototypes"
+    text_features : "prototypes", array-like, mapping, or pair of these, default="prototypes"
         Text features `T` of the classes, shape (n_classes, n_features), rows in the order of the
-        sorted labels; of a pair the second array is not used. ``"prototypes"``: class means.
+        sorted labels, or a mapping from label to row; of a pair the second is not used.
+        ``"prototypes"``: class means.
     logit_scale : float or None, default=None
         CLIP's scale of the cosine, `tau`; None takes 100.
     alpha : float, default=0.5
@@ -239,22 +225,8 @@ class TaskResClassifier(LinearFeatureClassifier):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> TaskResClassifier:
-        """Train the residual.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Support features.
-        y : array-like of shape (n_samples,)
-            Labels.
-
-        Returns
-        -------
-        TaskResClassifier
-            The fitted estimator.
-        """
-        support = self._validate_support(X, y)
+    def _fit(self, support: Support) -> None:
+        """Train the residual."""
         few = len(support.y) <= 4 * len(support.positive)
         alpha, tau = float(self.alpha), support.logit_scale
         text = float(self.text_norm) * support.positive
@@ -278,4 +250,3 @@ class TaskResClassifier(LinearFeatureClassifier):
         )
         self.coef_ = tau * unit_rows(text + alpha * residual)
         self.intercept_ = np.zeros(support.n_classes)
-        return self

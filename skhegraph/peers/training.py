@@ -7,8 +7,8 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
+from skhegraph._sklearn import Interval
 from skhegraph.descent import cosine_rates, descend, shuffled_batches
 from skhegraph.feature_classifier import FeatureClassifier, non_negative
 from skhegraph.support import Floats, Support

@@ -139,6 +139,8 @@ def test_offline_mode_is_respected(no_network, use_hub, monkeypatch):
         ("openai/clip-vit-large-patch14-336", "'ViT-L-14-336' with pretrained='openai'"),
         ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "'hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K'"),
         ("google/vit-base-patch99", "'hf-hub:google/vit-base-patch99'"),
+        ("./models/clip", "There is no such folder on this machine"),  # issue 17.28
+        ("~/clip", "There is no such folder on this machine"),
     ],
 )
 def test_names_of_repositories_get_a_suggestion(model_name, suggestion):

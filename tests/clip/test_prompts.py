@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import numpy as np
 import pytest
 import torch
@@ -21,9 +23,9 @@ def test_every_form_of_templates():
     assert build_prompts(["cat", "dog"], "photo") == [["a photo of a cat."], ["a photo of a dog."]]
     assert build_prompts(["cat"], "a {}!") == [["a cat!"]]
     assert build_prompts(["cat"], ("a {}.", "no {}.")) == [["a cat.", "no cat."]]
-    mapping = {"dog": "it barks.", "cat": ["it purrs.", "it has {} lives."]}
+    mapping = {"dog": "it barks.", "cat": ["it purrs.", "it has nine lives."]}
     assert build_prompts(["cat", "dog"], mapping) == [
-        ["it purrs.", "it has {} lives."],
+        ["it purrs.", "it has nine lives."],
         ["it barks."],
     ]
 
@@ -80,8 +82,10 @@ def test_presets_cannot_be_changed():
         ("a {", "no format string"),
         ([], "empty"),
         ({"cat": "x"}, "missing 'dog'"),
-        ({"cat": "x", "dog": "y", "cow": "z"}, "not a class 'cow'"),
+        ({"cat": "x", "dig": "y"}, "missing 'dog'; not a class 'dig'"),
         ({"cat": [], "dog": "y"}, "no description of class 'cat'"),
+        ({"cat": "a {name}.", "dog": "y"}, r"'a \{name\}.' must have exactly one"),
+        ({"cat": "a } {", "dog": "y"}, "no format string"),
     ],
 )
 def test_bad_templates(templates, message):
@@ -97,11 +101,30 @@ def test_bad_templates(templates, message):
         (["cat"], 7, "got int"),
         (["cat"], [7], "got int"),
         (["cat"], {"cat": [7]}, "non-blank str"),
+        # Issue 17.25: open_clip's own templates are functions.
+        (["cat"], {"cat": str.upper}, r"a method_descriptor for class 'cat': give a description"),
+        (["cat"], {"cat": lambda name: f"a {name}."}, "a function for class 'cat'"),
+        (["cat"], [lambda name: f"a {name}."], "got function"),
     ],
 )
 def test_wrong_types(class_names, templates, message):
     with pytest.raises(TypeError, match=message):
         build_prompts(class_names, templates)
+
+
+def test_descriptions_in_a_mapping_take_the_name_in_braces():
+    """Issue 17.25."""
+    mapping = {"cat": ["a small {}.", "it purrs."], "dog": "a {} that barks."}
+    assert build_prompts(["dog", "cat"], mapping) == [
+        ["a dog that barks."],
+        ["a small cat.", "it purrs."],
+    ]
+
+
+def test_members_of_enumerations_stand_for_their_text():
+    """Issue 17.25."""
+    animal = Enum("animal", {"CAT": "cat", "DOG": "dog"}, type=str)
+    assert build_prompts(list(animal), "photo") == [["a photo of a cat."], ["a photo of a dog."]]
 
 
 @pytest.mark.parametrize(("class_names", "message"), [([], "empty"), (["a", " "], "blank")])

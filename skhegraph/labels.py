@@ -1,0 +1,130 @@
+"""Labels of classes, and what is given by label: names, weights, text features.
+
+Some meta-estimators fit clones on the integers 0 to n_classes - 1 in place of the labels. What is
+given in the order of the sorted labels keeps its order there; a mapping from label to value says
+nothing of these integers, and is refused where one could pass for a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENCODED = (
+    " Meta-estimators that encode y (cross_val_predict, StackingClassifier, VotingClassifier, "
+    "BaggingClassifier, CalibratedClassifierCV, ...) hand on the integers 0 to n_classes - 1 in "
+    "place of your labels."
+)
+
+
+def are_encoded(labels: NDArray[Any]) -> bool:
+    """Tell whether the labels are the integers 0 to n_classes - 1."""
+    return labels.dtype.kind in "iu" and bool((labels == np.arange(len(labels))).all())
+
+
+def encoded_hint(labels: NDArray[Any], remedy: str) -> str:
+    """What meta-estimators do to labels, and a remedy, where these may be such; else nothing."""
+    return f"{ENCODED[:-1]}: {remedy}." if are_encoded(labels) else ""
+
+
+def texts_of_members(y: Any) -> dict[str, str]:
+    """Texts of `str` enumerations' members in a list of labels, by the label NumPy makes of each.
+
+    That is 'Animal.CAT', cut to the length of the longest text; an array of objects keeps members.
+    """
+    if not isinstance(y, (list, tuple)) or not any(map(_is_member, y)):
+        return {}
+    made = np.asarray(y).astype(str).tolist()
+    texts = {label: str.__str__(member) for label, member in zip(made, y, strict=True)}
+    if len(texts) < len(set(y)):
+        raise ValueError(
+            f"y holds {len(set(y))} members of an enumeration, of which NumPy makes {len(texts)} "
+            f"labels, {brief(sorted(texts))}: give their texts, [label.value for label in y]."
+        )
+    return texts
+
+
+def _is_member(label: Any) -> bool:
+    return isinstance(label, str) and isinstance(label, Enum)
+
+
+def values_of_labels(
+    given: Mapping[Any, Any], labels: NDArray[Any], parameter: str, ordered: str
+) -> list[Any]:
+    """Values of a mapping in the order of the labels; it may hold more than these.
+
+    Parameters
+    ----------
+    given : mapping of label to value
+        Keys may be strings of the labels, as in JSON, where no key is a label.
+    labels : ndarray of shape (n_classes,)
+        Sorted labels.
+    parameter : str
+        Its name, for an error.
+    ordered : str
+        What may take its place in a meta-estimator, for an error.
+
+    Returns
+    -------
+    list
+        One value per label.
+
+    Raises
+    ------
+    ValueError
+        If a label has no value, or if a meta-estimator may have put other labels in its place.
+    """
+    remedy = f"give {parameter} as {ordered} in the order of the sorted labels"
+    keys = keys_of_labels(given, labels)
+    missing = [label for label in labels if keys[label] is None]
+    if missing:
+        raise ValueError(
+            f"{parameter} has nothing for {brief(missing)}: the mapping, whose keys are "
+            f"{brief(given)}, must hold every label in y, of the type that it "
+            f"has there ({type(labels[0]).__name__})." + encoded_hint(labels, remedy)
+        )
+    if may_be_others(given, labels):
+        raise ValueError(
+            f"{parameter} holds {len(given)} labels, and y the integers 0 to {len(labels) - 1}, "
+            "which a meta-estimator that encodes y may have put in place of yours. Leave labels "
+            "that are not in y out of the mapping, name all of them in `classes` where fit has "
+            f"it, or {remedy}."
+        )
+    return [given[keys[label]] for label in labels]
+
+
+def by_index(given: Any, labels: NDArray[Any], parameter: str) -> Any:
+    """Mapping of a frame or Series whose index holds labels, not mere numbers; else as given."""
+    if not hasattr(given, "iloc") or type(given.index).__name__ == "RangeIndex":
+        return given
+    index = given.index.tolist()
+    if not set(index) & set(labels.tolist()):
+        return given
+    if len(set(index)) < len(index):
+        raise ValueError(f"{parameter}: its index names a label twice.")
+    return dict(zip(index, given.to_numpy(), strict=True))
+
+
+def keys_of_labels(given: Mapping[Any, Any], labels: NDArray[Any]) -> dict[Any, Any]:
+    """Key of each label, None where it has none; strings for numbers, as in JSON, if all are."""
+    as_text = [str(label) for label in labels]
+    # Sorted as strings, "10" comes before "2": an encoder would have given them other numbers.
+    json = not are_encoded(labels) or as_text == sorted(as_text)
+    if json and not any(label in given for label in labels) and all(t in given for t in as_text):
+        return dict(zip(labels, as_text, strict=True))
+    return {label: label if label in given else None for label in labels}
+
+
+def may_be_others(given: Mapping[Any, Any], labels: NDArray[Any]) -> bool:
+    """Whether keys that name these labels may be about others, which an encoder replaced."""
+    return are_encoded(labels) and len(given) > len(labels)
+
+
+def brief(labels: Any) -> str:
+    """Show labels, the first five at most."""
+    shown = [label.item() if isinstance(label, np.generic) else label for label in labels]
+    return f"[{', '.join(map(repr, shown[:5]))}{', ...' if len(shown) > 5 else ''}]"
