@@ -39,7 +39,7 @@ def test_scale_gives_many_left_out_rows_mean_0_and_deviation_1() -> None:
 
 def test_scale_of_few_rows_by_hand() -> None:
     density, margin = np.array([-90.0, -110.0]), np.array([3.0, 5.0])
-    # Two rows with the variances 100 and 1, and five of theory: (100 sqrt(2 / 8))^2 and (5/8 of 4)^2.
+    # Variances of two rows, 100 and 1, and of five of theory: (100 sqrt(2 / 8))^2, (5/8 of 4)^2.
     deviation = np.sqrt([(2 * 100 + 5 * 2500) / 7, (2 * 1 + 5 * 2.5**2) / 7])
     factors = np.array([1 - 1 / 4, 1.0]) / deviation  # four shots
     total = factors[0] * density + factors[1] * margin
