@@ -52,11 +52,11 @@ def principal_axes(A: Floats) -> tuple[Floats, Floats]:
 
 
 def n_directions(A: Floats) -> float:
-    """Directions over which the variance of rows spreads, `(tr S)^2 / tr S^2`."""
+    """Directions over which the variance of rows spreads, `(tr S)^2 / tr S^2`; 1 at least."""
     centred = A - A.mean(axis=0)
     squares = np.square(centred @ centred.T if len(A) < A.shape[1] else centred.T @ centred)
     total = float(np.square(centred).sum())
-    return total**2 / max(float(squares.sum()), LEAST_VARIANCE**2)
+    return max(total**2 / max(float(squares.sum()), LEAST_VARIANCE**2), 1.0)
 
 
 class Edges(NamedTuple):
