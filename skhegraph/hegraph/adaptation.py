@@ -20,7 +20,6 @@ from skhegraph.hegraph.fusion import (
 )
 from skhegraph.hegraph.logits import text_logits
 from skhegraph.hegraph.messages import n_directions
-from skhegraph.hegraph.parameters import warn_if_unrelated
 from skhegraph.hegraph.text_nodes import Trained, fit_text_nodes
 from skhegraph.hegraph.visual import Discriminant, VisualModel
 from skhegraph.parallel import for_rows, precision_of
@@ -79,7 +78,7 @@ class Adapted(NamedTuple):
     familiarity_scale: Floats
 
 
-def adapt(support: Support, prior: Floats, strengths: Strengths, text_source: str) -> Adapted:
+def adapt(support: Support, prior: Floats, strengths: Strengths, has_text: bool) -> Adapted:
     """Adapt visual nodes, weights of the branches and text nodes to a support set.
 
     Parameters
@@ -90,8 +89,8 @@ def adapt(support: Support, prior: Floats, strengths: Strengths, text_source: st
         Probability of each class before an image is seen.
     strengths : Strengths
         Parameters of the graph.
-    text_source : str
-        Name of the text source, for a warning; empty without text.
+    has_text : bool
+        Whether the positive nodes are text, not class means.
     """
     if support.named is not None:
         prior = prior[~support.named.mask]
@@ -103,20 +102,18 @@ def adapt(support: Support, prior: Floats, strengths: Strengths, text_source: st
 
     visual = VisualModel(
         inside,
-        inside.positive if text_source else None,
-        strengths.positive_to_visual if text_source else None,
-        strengths.visual_to_visual if text_source else None,
+        inside.positive if has_text else None,
+        strengths.positive_to_visual if has_text else None,
+        strengths.visual_to_visual if has_text else None,
         n_features=support.X.shape[1],
     )
     zero_shot = None
-    if text_source:
+    if has_text:
         zero_shot = text_logits(inside.X[rows], inside.positive, support.logit_scale)
-        cosines = zero_shot / support.logit_scale
-        warn_if_unrelated(cosines, support.y[rows], text_source, support.X.shape[1])
     a, b, shrinkage = strengths.text_weight, strengths.visual_weight, strengths.shrinkage
     fusion = fit_fusion(visual, zero_shot, weight[rows], rows, a, b, shrinkage)
 
-    paths = acting_paths(support, strengths.paths, bool(text_source))
+    paths = acting_paths(support, strengths.paths, has_text)
     messages = messages_into_text(inside, fusion.discriminant, paths)
     seen, logits = training_logits(inside, fusion, rows)
     growth = max(shots_per_class(support) / 2, 1) ** RIDGE_POWER

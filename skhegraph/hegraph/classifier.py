@@ -19,6 +19,7 @@ from skhegraph.feature_classifier import (
 from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.fitted_graph import FittedGraph
+from skhegraph.hegraph.fusion import calibration_rows
 from skhegraph.hegraph.parameters import (
     NEGATIVE_TO_POSITIVE,
     POSITIVE_TO_POSITIVE,
@@ -26,6 +27,7 @@ from skhegraph.hegraph.parameters import (
     check_unknown_label,
     class_prior,
     warn_if_ignored,
+    warn_if_useless,
 )
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import one_blas_thread
@@ -169,6 +171,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         for those that need text and have none.
     text_weight_, visual_weight_, shrinkage_, logit_scale_ : float
         `a`, `b`, shrinkage and `tau` in use.
+    text_share_ : float
+        How far the text tells where the images of a class are, 0 (not at all, as without text) to
+        1/2 (:func:`skhegraph.hegraph.visual.text_share`).
     penalty_ : float
         Strength of the ridge in use.
     n_iter_ : int
@@ -387,8 +392,12 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         prior = class_prior(self.class_weight, self.classes_, support)
         source = self._text_source()
         warn_if_ignored(self.get_params(deep=False), bool(source))
+        if source:
+            some, named = calibration_rows(support), support.named
+            labels = self.classes_ if named is None else self.classes_[~named.mask]
+            warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
         with one_blas_thread():
-            adapted = adapt(support, prior, self._strengths(), source)
+            adapted = adapt(support, prior, self._strengths(), bool(source))
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
         self._keep_strengths(adapted)
         kept = rows.kept(self.classes_, class_share, shots_kept)
@@ -448,6 +457,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.visual_to_positive_ = paths.visual_to_positive
         self.negative_to_positive_ = paths.negative_to_positive
         self.text_weight_, self.visual_weight_ = adapted.text_weight, adapted.visual_weight
+        self.text_share_ = adapted.discriminant.model.text_share
         self.shrinkage_, self.penalty_ = adapted.discriminant.shrinkage, adapted.penalty
         self.n_iter_ = adapted.trained.n_steps
 

@@ -120,27 +120,38 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
                 return
 
 
-def warn_if_unrelated(cosines: Floats, y: Ints, source: str, n_features: int) -> None:
+def warn_if_useless(X: Floats, y: Ints, text: Floats, classes: NDArray[Any], source: str) -> None:
     """Warn where the text tells nothing of the images: names not known, or of another CLIP.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
-    half as far from always as chance is, even if no class is favoured over all rows; and the
-    cosines must be as small as those of unrelated features, `1 / sqrt(n_features)`, give or take.
+    half as far from always as chance is, even if no class is favoured over all rows. Where cosines
+    are as small as those of unrelated features, `1 / sqrt(n_features)`, give or take, the text may
+    be of another CLIP.
     """
+    cosines, n_features = X @ text.T, X.shape[1]
     n_rows, n_classes = cosines.shape
     favour = np.stack([cosines[y == c].mean(axis=0) for c in np.unique(y)]).mean(axis=0)
     hits = int(((cosines - favour).argmax(axis=1) == y).sum())
     useful = min(2 / n_classes, (1 + 1 / n_classes) / 2)
-    size = float(np.sqrt(np.square(cosines).mean()))
-    if size > UNRELATED / np.sqrt(n_features) or bdtr(hits, n_rows, useful) > 0.01:
+    if bdtr(hits, n_rows, useful) > 0.01:
         return
-    warnings.warn(
-        f"{source} classifies {hits} of {n_rows} support rows right, no better than chance, and "
-        f"its cosine with X is {size:.2f} (root mean square), as of unrelated features: it tells "
-        "nothing of these images. If X is of the same CLIP, that does not know the names (numbers, "
-        "say, or another language): give others in class_names or templates; if X is of another "
-        "CLIP, take both from one, as make_hegraph_pipeline does; text_features='prototypes' does "
-        "without text.",
-        UserWarning,
-        stacklevel=5,
-    )
+    what = f"{source} classifies {hits} of {n_rows} support rows right, no better than chance"
+    size = float(np.sqrt(np.square(cosines).mean()))
+    if size <= UNRELATED / np.sqrt(n_features):
+        message = (
+            f"{what}, and its cosine with X is {size:.2f} (root mean square), as of unrelated "
+            "features: it tells nothing of these images. If X is of the same CLIP, that does not "
+            "know the names (numbers, say, or another language): give others in class_names or "
+            "templates; if X is of another CLIP, take both from one, as make_hegraph_pipeline "
+            "does; text_features='prototypes' does without text."
+        )
+    else:
+        some = text[:1000]  # enough to name two
+        alike = some @ some.T - 2 * np.eye(len(some))
+        one, other = np.unravel_index(int(alike.argmax()), alike.shape)
+        message = (
+            f"{what}: it tells nothing of these images, and holds {str(classes[one])!r} and "
+            f"{str(classes[other])!r} for alike (cosine {alike[one, other]:.2f}). Give other names "
+            "or descriptions (class_names, templates), or set text_features='prototypes'."
+        )
+    warnings.warn(message, UserWarning, stacklevel=5)

@@ -275,3 +275,18 @@ def test_a_label_for_unknowns_of_another_type_after_the_fit_is_refused() -> None
     clf.set_params(unknown_label="none")
     with pytest.raises(ValueError, match="unknown_label='none'"):
         clf.predict(np.vstack([X[:1], np.full_like(X[:1], np.nan)]))
+
+
+def test_names_that_tell_nothing_are_told_of() -> None:
+    """Issue 18: one sentence with the classes the text holds for alike, and a fitted attribute."""
+    rng = np.random.default_rng(0)
+    text = unit_rows(1 + 0.3 * rng.normal(size=(5, 64)))
+    text[1] = unit_rows(text[0] + 0.01 * rng.normal(size=64))
+    centres = unit_rows(1 + rng.normal(size=(5, 64)))
+    y = np.repeat(list("abcde"), 12)
+    X = np.repeat(centres, 12, axis=0) + 0.05 * rng.normal(size=(60, 64))
+    with pytest.warns(UserWarning, match=r"nothing of these images, and holds 'a' and 'b' for"):
+        clf = hegraph(text_features=text).fit(X, y)
+    assert clf.text_share_ < 0.1
+    right = hegraph(text_features=centres).fit(X, y)
+    assert right.text_share_ == 0.5
