@@ -185,7 +185,9 @@ def misses(cell: dict[str, np.ndarray]) -> str:
         out += [f"log-loss {loss:+.3f}"] * int(loss > 0.02)
     if NO_TEXT in cell:
         accuracy, loss = (ours - cell[NO_TEXT])[:2]
-        out += [f"without text {-accuracy:+.1f} / {-loss:+.3f}"] * int(accuracy < -0.5 or loss > 0.01)
+        out += [f"without text {-accuracy:+.1f} / {-loss:+.3f}"] * int(
+            accuracy < -0.5 or loss > 0.01
+        )
     return ", ".join(out)
 
 

@@ -191,8 +191,7 @@ def fit_familiarity(
     others = h <= max(0.5, h.min())
     density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
     Z = discriminant.model.rows[rows[others]] * discriminant.scale
-    # Few rows hide directions: their covariance has 1 / n_rows too much in tr S^2 / (tr S)^2.
-    concentration = max(1 / n_directions(Z) - 1 / len(Z), 1 / discriminant.model.n_features)
+    concentration = 1 / n_directions(Z)
     squares = np.bincount(inside.y, weights=np.square(inside.sample_weight))
     known = 1 - float(np.mean(squares / np.square(inside.shots)))
     return familiarity_scale(density, evidence(logits[others]), concentration, known)

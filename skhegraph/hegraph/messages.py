@@ -52,11 +52,18 @@ def principal_axes(A: Floats) -> tuple[Floats, Floats]:
 
 
 def n_directions(A: Floats) -> float:
-    """Directions over which the variance of rows spreads, `(tr S)^2 / tr S^2`; 1 at least."""
+    """Directions over which rows vary, `(tr S)^2 / tr S^2`, 1 or more.
+
+    The covariance of `n` rows has `1 / (n - 1)` too much in `tr S^2 / (tr S)^2`; of that at most
+    three quarters are taken off, since few rows cannot show that directions are very many.
+    """
     centred = A - A.mean(axis=0)
     squares = np.square(centred @ centred.T if len(A) < A.shape[1] else centred.T @ centred)
     total = float(np.square(centred).sum())
-    return max(total**2 / max(float(squares.sum()), LEAST_VARIANCE**2), 1.0)
+    if total <= LEAST_VARIANCE:
+        return 1.0
+    observed = float(squares.sum()) / total**2
+    return 1 / max(observed - 1 / max(len(A) - 1, 1), observed / 4)
 
 
 class Edges(NamedTuple):

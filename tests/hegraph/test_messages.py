@@ -11,6 +11,7 @@ from skhegraph.hegraph.messages import (
     Edges,
     Precision,
     estimate_messages,
+    n_directions,
     principal_axes,
 )
 from skhegraph.support import Support, unit_rows
@@ -69,7 +70,8 @@ def test_messages_maximise_the_likelihood_of_the_class_means(n_classes: int) -> 
     contrasts = np.linalg.qr(one)[0][:, 1:]
     M, T = contrasts.T @ support.visual, contrasts.T @ text
     values = np.linalg.eigvalsh(M.T @ M)  # as many times as the means have directions
-    n_directions = values.sum() ** 2 / (values**2).sum()
+    observed = (values**2).sum() / values.sum() ** 2
+    directions = 1 / max(observed - 1 / (n_classes - 1), observed / 4)
 
     def loss(rho: float, ratio: float) -> float:
         covariance = contrasts.T @ (ratio * K + np.eye(n_classes)) @ contrasts
@@ -77,7 +79,7 @@ def test_messages_maximise_the_likelihood_of_the_class_means(n_classes: int) -> 
         delta = np.trace(R.T @ np.linalg.solve(covariance, R)) / (n_classes - 1)
         fit = np.linalg.slogdet(covariance)[1] / (n_classes - 1) + np.log(delta)
         prior = MESSAGE_PRIOR * np.log(ratio) ** 2 / (n_classes - 1)
-        return float(0.5 * n_directions * fit + prior)
+        return float(0.5 * directions * fit + prior)
 
     best = loss(messages.positive_to_visual, messages.visual_to_visual)
     for ratio in MESSAGE_RATIOS:
@@ -102,3 +104,15 @@ def test_given_messages_are_kept_and_no_text_sends_none() -> None:
     none = estimate_messages(support, np.zeros_like(text))
     assert none.visual_to_visual == 0
     np.testing.assert_allclose(none.prior(), none.freedom * np.eye(4))
+
+
+def test_directions_are_counted_from_few_rows_and_from_many() -> None:
+    rng = np.random.default_rng(0)
+    deviations = np.array([3.0] * 4 + [1.0] * 16)
+    want = (deviations**2).sum() ** 2 / (deviations**4).sum()
+    few = [n_directions(rng.normal(size=(30, 20)) * deviations) for _ in range(200)]
+    assert 1 / np.mean(1 / np.array(few)) == pytest.approx(want, rel=0.1)  # 8, not 6
+    assert n_directions(np.eye(3)) == pytest.approx(8)  # four times the two that three rows have
+    assert n_directions(rng.normal(size=(5000, 20)) * deviations) == pytest.approx(want, rel=0.05)
+    assert n_directions(np.outer(rng.normal(size=50), np.ones(20))) == pytest.approx(1.0, rel=0.05)
+    assert n_directions(np.ones((4, 20))) == 1.0
