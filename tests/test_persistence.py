@@ -39,7 +39,9 @@ NAMES = list(make.unfitted())
 
 @pytest.fixture(scope="module")
 def fitted():
-    return {name: make.fit(estimator) for name, estimator in make.unfitted().items()}
+    with warnings.catch_warnings():  # the tiny CLIP does not know scikit-learn's digits
+        warnings.filterwarnings("ignore", ".*no better than chance.*")
+        return {name: make.fit(estimator) for name, estimator in make.unfitted().items()}
 
 
 def by_joblib(estimator):
@@ -67,6 +69,7 @@ TOOLS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*no better than chance")
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", NAMES)
@@ -79,6 +82,7 @@ def test_fitted_estimators(name, tool, fitted):
     assert vars(again).keys() == vars(fitted[name]).keys()
 
 
+@pytest.mark.filterwarnings("ignore:.*no better than chance")
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skhegraph.hegraph.class_graph import Paths, Received, received, similar_classes
-from skhegraph.hegraph.familiarity import evidence, familiarity_scale
+from skhegraph.hegraph.familiarity import familiarity_scale, prominence
 from skhegraph.hegraph.fusion import (
     Fusion,
     calibration_rows,
@@ -20,16 +20,11 @@ from skhegraph.hegraph.fusion import (
 )
 from skhegraph.hegraph.logits import text_logits
 from skhegraph.hegraph.messages import n_directions
+from skhegraph.hegraph.priors import RIDGE_POWER
 from skhegraph.hegraph.text_nodes import Trained, fit_text_nodes
 from skhegraph.hegraph.visual import Discriminant, VisualModel
 from skhegraph.parallel import for_rows, precision_of
 from skhegraph.support import Floats, Ints, Support, effective_weights, in_span
-
-#: Power of the shots, from two on, with which the ridge on the trained nodes grows: the more rows a
-#: class has, the more of its visual node each training row has seen, and the less its loss says of
-#: new ones. Against a ridge that does not grow, 0.010 nats less at 16 shots and 0.002 at 8 in the
-#: mean over the pools of ten sets.
-RIDGE_POWER = 0.5
 
 
 class Strengths(NamedTuple):
@@ -40,11 +35,16 @@ class Strengths(NamedTuple):
 
     positive_to_visual: float | None
     visual_to_visual: float | None
-    paths: Paths
     text_weight: float | None
     visual_weight: float | None
     shrinkage: float | None
+    paths: Paths
     penalty: float
+
+
+def given(value: float | str) -> float | None:
+    """Value of a parameter; None where it is "auto", to be estimated."""
+    return None if isinstance(value, str) else float(value)
 
 
 class Adapted(NamedTuple):
@@ -194,7 +194,7 @@ def fit_familiarity(
     concentration = 1 / n_directions(Z)
     squares = np.bincount(inside.y, weights=np.square(inside.sample_weight))
     known = 1 - float(np.mean(squares / np.square(inside.shots)))
-    return familiarity_scale(density, evidence(logits[others]), concentration, known)
+    return familiarity_scale(density, prominence(logits[others]), concentration, known)
 
 
 class Branches(NamedTuple):

@@ -13,15 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from skhegraph.hegraph.fusion import (
-    SHOTS_POWER,
-    TEXT_ALONE_WIDTH,
-    TEXT_SHARE,
-    VISUAL_SHARE,
     fit_fusion_weights,
     shots_per_class,
     wrong_class_spread,
 )
 from skhegraph.hegraph.logits import cache_logits, text_logits
+from skhegraph.hegraph.priors import SHOTS_POWER, TEXT_ALONE_WIDTH, TEXT_MEDIAN, VISUAL_MEDIAN
 from skhegraph.parallel import for_rows
 from skhegraph.support import Floats, Support, unit_rows
 
@@ -104,7 +101,7 @@ def fuse_cache(
     best: tuple[float, CacheFusion] | None = None
     for beta in candidates[:1] if one_shot else candidates:
         cache = leave_one_out_cache(support, beta)
-        median = VISUAL_SHARE * CACHE_SHARE * np.sqrt(np.log(support.n_classes))
+        median = VISUAL_MEDIAN * CACHE_SHARE * np.sqrt(np.log(support.n_classes))
         median *= shots_per_class(support) ** SHOTS_POWER / wrong_class_spread(cache, support.y)
         if one_shot:
             b = median if visual_weight is None else visual_weight
@@ -114,7 +111,7 @@ def fuse_cache(
             cache,
             support.y,
             with_others,
-            medians=(TEXT_SHARE * alone.text, median if visual_weight is None else visual_weight),
+            medians=(TEXT_MEDIAN * alone.text, median if visual_weight is None else visual_weight),
             visual_width=0.5 if visual_weight is None else 0.0,
         )
         found = CacheFusion(fitted.text, fitted.visual, beta, cache)

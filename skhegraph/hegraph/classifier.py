@@ -16,18 +16,20 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches
+from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches, given
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.fitted_graph import FittedGraph
 from skhegraph.hegraph.fusion import calibration_rows
 from skhegraph.hegraph.parameters import (
-    NEGATIVE_TO_POSITIVE,
-    POSITIVE_TO_POSITIVE,
-    VISUAL_TO_POSITIVE,
     check_unknown_label,
     class_prior,
     warn_if_ignored,
     warn_if_useless,
+)
+from skhegraph.hegraph.priors import (
+    NEGATIVE_TO_POSITIVE,
+    POSITIVE_TO_POSITIVE,
+    VISUAL_TO_POSITIVE,
 )
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import one_blas_thread
@@ -76,14 +78,14 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         The same for the negative nodes; None takes the preset's.
     logit_scale : float or None, default=None
         `tau`; None takes the CLIP's own, 100 where there is none.
-    positive_to_visual : float or None, default=None
+    positive_to_visual : float or "auto", default="auto"
         Message `rho` from the text of a class to its visual node: how far the visual node moves
         for a move of the text by 1. Cosines of images are smaller than those of texts, so it is
-        mostly between 0.2 and 1; 0 switches it off. None estimates it. Needs text.
-    visual_to_visual : float or None, default=None
+        mostly between 0.2 and 1; 0 switches it off. "auto" estimates it. Needs text.
+    visual_to_visual : float or "auto", default="auto"
         Messages between visual nodes whose texts are alike, in units of the variance of a class
         mean about its prediction: at 1 half of that variance is shared between alike classes; 0
-        switches it off. None estimates it. Needs texts that differ.
+        switches it off. "auto" estimates it. Needs texts that differ.
     positive_to_positive : float, default=0.25
         Path weight of the messages among text nodes whose texts are alike (Eq. 3). Of this and the
         next two: at 1 a message may change a text node as much as its own residual may; 0 switches
@@ -93,13 +95,13 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     negative_to_positive : float, default=0.1
         Path weight of the messages from negative to positive text nodes (Eq. 4); the negative nodes
         have heard from both others (Eq. 1-2). Needs text.
-    text_weight : float or None, default=None
-        `a`; None estimates it. Needs text.
-    visual_weight : float or None, default=None
-        `b`; None estimates it.
-    shrinkage : float or None, default=None
+    text_weight : float or "auto", default="auto"
+        `a`; "auto" estimates it. Needs text.
+    visual_weight : float or "auto", default="auto"
+        `b`; "auto" estimates it.
+    shrinkage : float or "auto", default="auto"
         Covariance shrinkage of the visual branch towards a sphere, in pseudo-rows per feature.
-        None chooses it by the held-out loss; 1 where no class has three rows.
+        "auto" chooses it by the held-out loss; 1 where no class has three rows.
     penalty : float, default=3.0
         Strength of the ridge on the trained matrix and the residuals, in units of one over the
         variance of the logits: a residual is expected to change them by 1 / sqrt(penalty) of
@@ -138,7 +140,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     visual_nodes_ : ndarray of shape (n_classes, n_features), float32
         Adapted visual nodes `V'`.
     familiarity_scale_ : ndarray of shape (3,)
-        Factors of density and evidence in :meth:`score_samples`, and an offset.
+        Factors of density and prominence in :meth:`score_samples`, and an offset.
     visual_whitener_ : ndarray of shape (r, n_features), float32
         Orthogonal rows `W` with `W'W` the precision of the discriminant in their span.
     visual_centre_ : ndarray of shape (n_features,), float32
@@ -211,14 +213,14 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **PromptedClassifier._parameter_constraints,
-        "positive_to_visual": [non_negative(), None],
-        "visual_to_visual": [non_negative(), None],
+        "positive_to_visual": [non_negative(), StrOptions({"auto"})],
+        "visual_to_visual": [non_negative(), StrOptions({"auto"})],
         "positive_to_positive": [non_negative()],
         "visual_to_positive": [non_negative()],
         "negative_to_positive": [non_negative()],
-        "text_weight": [non_negative(), None],
-        "visual_weight": [non_negative(), None],
-        "shrinkage": [positive(), None],
+        "text_weight": [non_negative(), StrOptions({"auto"})],
+        "visual_weight": [non_negative(), StrOptions({"auto"})],
+        "shrinkage": [positive(), StrOptions({"auto"})],
         "penalty": [positive()],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "unknown_label": [str, Integral, None],
@@ -237,14 +239,14 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         templates: Templates = "photo",
         negative_templates: Templates | None = None,
         logit_scale: float | None = None,
-        positive_to_visual: float | None = None,
-        visual_to_visual: float | None = None,
+        positive_to_visual: float | str = "auto",
+        visual_to_visual: float | str = "auto",
         positive_to_positive: float = POSITIVE_TO_POSITIVE,
         visual_to_positive: float = VISUAL_TO_POSITIVE,
         negative_to_positive: float = NEGATIVE_TO_POSITIVE,
-        text_weight: float | None = None,
-        visual_weight: float | None = None,
-        shrinkage: float | None = None,
+        text_weight: float | str = "auto",
+        visual_weight: float | str = "auto",
+        shrinkage: float | str = "auto",
         penalty: float = 3.0,
         class_weight: str | dict[Any, float] | None = "balanced",
         unknown_label: str | int | None = None,
@@ -408,12 +410,12 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     def _strengths(self) -> Strengths:
         """Parameters of the graph."""
         return Strengths(
-            self.positive_to_visual,
-            self.visual_to_visual,
+            given(self.positive_to_visual),
+            given(self.visual_to_visual),
+            given(self.text_weight),
+            given(self.visual_weight),
+            given(self.shrinkage),
             Paths(self.positive_to_positive, self.visual_to_positive, self.negative_to_positive),
-            self.text_weight,
-            self.visual_weight,
-            self.shrinkage,
             self.penalty,
         )
 

@@ -2,8 +2,8 @@
 
 Two measures, each of which misses what the other sees:
 
-    density  = -min_c (z - V'_c)' (s S)^-1 (z - V'_c) / 2     nearest adapted visual node
-    evidence = max_c l_c - mean_c l_c                         fused logits `l`
+    density    = -min_c (z - V'_c)' (s S)^-1 (z - V'_c) / 2     nearest adapted visual node
+    prominence = max_c l_c - mean_c l_c                       fused logits `l`
 
 An image of another world is far from every node though its logits may favour a class; an image of
 a class that is missing lies among the others and favours none. Each is measured in standard
@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from skhegraph.hegraph.priors import PRIOR_ROWS
 from skhegraph.support import Floats
 
 #: Least standard deviation: what is below it is rounding, and equal support rows say nothing about
 #: other images.
 LEAST_DEVIATION = 1e-5
-#: Rows for which the expected variance of a measure counts: from 1 to 16 shots and 2 to 100 classes
-#: 0 to 6 % of images of the classes then score below -2.
-PRIOR_ROWS = 5.0
 
 
 def log_density(
@@ -53,26 +51,27 @@ def log_density(
     return -0.5 * squared
 
 
-def evidence(logits: Floats) -> Floats:
+def prominence(logits: Floats) -> Floats:
     """How far the best class stands above the mean of all; shape (n_queries,)."""
     return logits.max(axis=1) - logits.mean(axis=1)
 
 
 def familiarity_scale(
-    density: Floats, evidence: Floats, concentration: float, known: float
+    density: Floats, prominence: Floats, concentration: float, known: float
 ) -> Floats:
     """Factors of the two measures and an offset, from their values on left-out support rows.
 
     Few rows say little about how much a measure varies: its variance is averaged with that of
     `PRIOR_ROWS` rows that vary as theory has it. Half a squared distance is a chi-squared variable
     over the directions of the images, with a standard deviation of `sqrt(2 concentration)` of its
-    mean, `concentration = tr S^2 / (tr S)^2` being one over their number; evidence is taken to vary
-    by its mean where a left-out row has no other image of its class to speak for it, and by half of
-    that where it has many. Density counts by `known`, the mean of `1 - 1/k` over the classes: at
-    one image a class each row lies where the model has seen one, and a query never does.
+    mean, `concentration = tr S^2 / (tr S)^2` being one over their number. Prominence is taken to
+    vary by its mean where a left-out row has no other image of its class to speak for it, and by
+    half of that where it has many. Density counts by `known`, the mean of `1 - 1/k` over the
+    classes: at one image a class each row lies where the model has seen one, and a query never
+    does.
     """
     n_rows = len(density)
-    measures = np.stack([density, evidence]).astype(np.float64)
+    measures = np.stack([density, prominence]).astype(np.float64)
     size = np.abs(measures.mean(axis=1))
     expected = size * (np.sqrt(2 * concentration), 1 - known / 2)
     variance = n_rows * measures.var(axis=1) + PRIOR_ROWS * np.square(expected)
@@ -84,6 +83,6 @@ def familiarity_scale(
     return np.append(factors, -float((factors @ measures).mean()))
 
 
-def familiarity(density: Floats, evidence: Floats, scale: Floats) -> Floats:
+def familiarity(density: Floats, prominence: Floats, scale: Floats) -> Floats:
     """Score of queries: higher is more familiar."""
-    return scale[0] * density + scale[1] * evidence + scale[2]
+    return scale[0] * density + scale[1] * prominence + scale[2]

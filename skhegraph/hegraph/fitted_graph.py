@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.feature_classifier import LinearFeatureClassifier, softmax_rows
 from skhegraph.hegraph.class_graph import acting_edges
-from skhegraph.hegraph.familiarity import evidence, familiarity, log_density
+from skhegraph.hegraph.familiarity import familiarity, log_density, prominence
 from skhegraph.hegraph.parameters import check_unknown_label
 from skhegraph.support import Floats, Ints
 
@@ -72,7 +72,7 @@ class FittedGraph(LinearFeatureClassifier):
             self.visual_centre_,
             self.outside_variance_,
         )
-        return familiarity(density, evidence(logits), self.familiarity_scale_)
+        return familiarity(density, prominence(logits), self.familiarity_scale_)
 
     def score_samples(self, X: ArrayLike) -> Floats:
         """How familiar each sample is: whether it belongs to any of the classes.

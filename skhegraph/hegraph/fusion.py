@@ -15,30 +15,24 @@ import numpy as np
 from scipy.optimize import minimize
 
 from skhegraph.descent import balanced_order
+from skhegraph.hegraph.priors import (
+    FUSION_WIDTH,
+    SHOTS_POWER,
+    SHRINKAGE_PRIOR,
+    SHRINKAGES,
+    TEXT_ALONE_WIDTH,
+    TEXT_MEDIAN,
+    VISUAL_MEDIAN,
+    VISUAL_MEDIAN_ALONE,
+)
 from skhegraph.hegraph.visual import Discriminant, VisualModel
 from skhegraph.parallel import in_turn, precision_of
 from skhegraph.support import Floats, Ints, Support
 
-#: Candidates for the shrinkage, pseudo-rows per feature, and `p` in the penalty `p log(nu)^2` on
-#: the held-out loss: nats against a factor of e from the sphere of one pseudo-row per feature.
-SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-SHRINKAGE_PRIOR = 0.25
 #: Logits that are enough to estimate three scalars, and rows where each has very many.
 LOGITS_FOR_FUSION, ROWS_FOR_FUSION = 250_000, 250
-#: Standard deviation of log a below 0 and above, for the text alone: CLIP's own scale may be far
-#: too sure of a data set whose names it does not understand, but hardly ever too modest.
-TEXT_ALONE_WIDTH = (3.0, 0.15)
-#: Prior median of `a` in the fusion, in units of the `a` of the text alone: part of what the text
-#: tells, the images tell too.
-TEXT_SHARE = 0.65
-#: `q` and `f` in the prior median of `b`, `f sqrt(log C) k^q` over the wrong-class logit spread:
-#: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits. Without
-#: text nothing else holds a wrong `b` in check.
-SHOTS_POWER, VISUAL_SHARE, VISUAL_SHARE_ALONE = 0.25, 0.6, 0.5
 #: Least spread of logits: a branch below it tells nothing, and gets no weight for that.
 LEAST_SPREAD = 1e-6
-#: Standard deviation of log a and log b in the fusion.
-FUSION_WIDTH = 0.5
 
 
 class FusionWeights(NamedTuple):
@@ -195,7 +189,7 @@ def fit_fusion(
         alone = fit_fusion_weights(
             T, nothing, y, weight, text_width=TEXT_ALONE_WIDTH, visual_width=0.0
         )
-        text_median, text_width = TEXT_SHARE * alone.text, FUSION_WIDTH
+        text_median, text_width = TEXT_MEDIAN * alone.text, FUSION_WIDTH
 
     def at(shrinkage: float) -> Candidate:
         """Candidate of a shrinkage."""
@@ -203,7 +197,7 @@ def fit_fusion(
         G = discriminant.leave_one_out(rows)
         spread = wrong_class_spread(G, y)
         unit = np.sqrt(np.log(support.n_classes)) / spread if spread > LEAST_SPREAD else 0.0
-        part = VISUAL_SHARE_ALONE if text is None else VISUAL_SHARE
+        part = VISUAL_MEDIAN_ALONE if text is None else VISUAL_MEDIAN
         visual_median = part * unit * shots_per_class(support) ** SHOTS_POWER
         keep_visual = one_shot or visual_weight is not None
         fitted = fit_fusion_weights(

@@ -21,18 +21,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skhegraph.hegraph.priors import (
+    LEAST_FREEDOM,
+    MESSAGE_PRIOR,
+    MESSAGE_RATIOS,
+    NOISE_RATIO,
+    NOISE_ROWS,
+)
 from skhegraph.support import Floats, Support
 
-#: Prior of the noise: `s = NOISE_RATIO v` with the weight of `NOISE_ROWS` rows. It counts where
-#: classes have one row each, and scatter and freedom cannot be told apart. The sets looked at have
-#: ratios of 2 to 9.
-NOISE_RATIO, NOISE_ROWS = 5.0, 2.0
-#: Candidates for `g / (v + s/k)`, and the strength of a log-normal prior about 1 (nats).
-MESSAGE_RATIOS = np.exp(np.arange(-6.0, 4.1, 0.25))
-MESSAGE_PRIOR = 0.05
-#: Least share of the variance of the class means about their prediction that is freedom: the
-#: scatter within classes may by chance explain all of it.
-LEAST_FREEDOM = 0.05
 #: Least variance: rows have unit length, so a deviation of 1e-5 is a hundred times the rounding of
 #: single precision, and products of double precision over it are right to 1e-6.
 LEAST_VARIANCE = 1e-10

@@ -10,14 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
 from skhegraph.labels import ENCODED, are_encoded, brief, may_be_others
 from skhegraph.support import Floats, Ints, Support
 
-#: Default path weights into the text nodes, in units of what a node's own residual may do. Visual
-#: nodes tell what the closed form has not used yet; those made from text repeat it. Chosen on draws
-#: from the training pools of ten sets, on which other choices within a factor of two changed no
-#: mean accuracy by more than 0.25 points and no mean log-loss by more than 0.006.
-POSITIVE_TO_POSITIVE, VISUAL_TO_POSITIVE, NEGATIVE_TO_POSITIVE = 0.25, 1.5, 0.1
 #: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
 #: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
 UNRELATED = 3.0
@@ -94,11 +90,11 @@ def check_unknown_label(
 def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
     """Warn of parameters that were set and cannot act."""
     defaults = {
-        "positive_to_visual": None,
-        "visual_to_visual": None,
+        "positive_to_visual": "auto",
+        "visual_to_visual": "auto",
         "positive_to_positive": POSITIVE_TO_POSITIVE,
         "negative_to_positive": NEGATIVE_TO_POSITIVE,
-        "text_weight": None,
+        "text_weight": "auto",
         "logit_scale": None,
         "negative_templates": None,
     }

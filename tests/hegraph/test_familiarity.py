@@ -7,7 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from skhegraph import HeGraphClassifier
-from skhegraph.hegraph.familiarity import evidence, familiarity, familiarity_scale, log_density
+from skhegraph.hegraph.familiarity import (
+    familiarity,
+    familiarity_scale,
+    log_density,
+    prominence,
+)
 from skhegraph.support import unit_rows
 
 
@@ -48,7 +53,7 @@ def test_scale_of_few_rows_by_hand() -> None:
     np.testing.assert_allclose(familiarity_scale(density, margin, 1 / 8, 0.75), want)
 
 
-def test_one_image_a_class_tells_by_evidence_alone() -> None:
+def test_one_image_a_class_tells_by_prominence_alone() -> None:
     assert familiarity_scale(np.array([-9.0, -8.0]), np.array([1.0, 2.0]), 0.5, 0.0)[0] == 0
 
 
@@ -85,8 +90,8 @@ def test_a_row_of_great_weight_does_not_switch_the_scale_off(
     assert roc_auc_score(np.arange(len(scores)) < len(known), scores) > 0.9
 
 
-def test_evidence_is_above_the_mean_of_all() -> None:
-    assert evidence(np.array([[3.0, 1.0, 2.0], [5.0, 5.0, 5.0]])).tolist() == [1.0, 0.0]
+def test_prominence_is_above_the_mean_of_all() -> None:
+    assert prominence(np.array([[3.0, 1.0, 2.0], [5.0, 5.0, 5.0]])).tolist() == [1.0, 0.0]
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,13 @@ from skhegraph.hegraph.fusion import (
     LEAST_SPREAD,
     LOGITS_FOR_FUSION,
     ROWS_FOR_FUSION,
-    SHOTS_POWER,
-    VISUAL_SHARE,
     calibration_rows,
     fit_fusion,
     fit_fusion_weights,
     shots_per_class,
     wrong_class_spread,
 )
+from skhegraph.hegraph.priors import SHOTS_POWER, VISUAL_MEDIAN
 from skhegraph.hegraph.visual import VisualModel
 from skhegraph.support import Support, unit_rows
 
@@ -115,7 +114,7 @@ def test_one_shot_takes_the_prior_of_the_visual_weight() -> None:
     fusion = fit_fusion(model, text, np.ones(6), np.arange(6))
     assert fusion.discriminant.shrinkage == 1
     spread = wrong_class_spread(fusion.discriminant.leave_one_out(np.arange(6)), support.y)
-    assert fusion.visual == pytest.approx(VISUAL_SHARE * sqrt(log(6)) / spread)
+    assert fusion.visual == pytest.approx(VISUAL_MEDIAN * sqrt(log(6)) / spread)
 
 
 def test_more_shots_are_calibrated_on_leave_one_out_logits() -> None:
@@ -128,7 +127,7 @@ def test_more_shots_are_calibrated_on_leave_one_out_logits() -> None:
         return -float(log_softmax(a * text + b * G, axis=1)[np.arange(30), support.y].sum())
 
     at = loss(fusion.text, fusion.visual)
-    median = VISUAL_SHARE * sqrt(log(5)) * 6**SHOTS_POWER / wrong_class_spread(G, support.y)
+    median = VISUAL_MEDIAN * sqrt(log(5)) * 6**SHOTS_POWER / wrong_class_spread(G, support.y)
     assert at < loss(fusion.text, median) + 1e-9  # moved from the prior towards the evidence
 
 

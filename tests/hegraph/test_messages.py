@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from skhegraph.hegraph.messages import (
-    MESSAGE_PRIOR,
-    MESSAGE_RATIOS,
     Edges,
     Precision,
     estimate_messages,
     n_directions,
     principal_axes,
 )
+from skhegraph.hegraph.priors import MESSAGE_PRIOR, MESSAGE_RATIOS
 from skhegraph.support import Support, unit_rows
 
 
