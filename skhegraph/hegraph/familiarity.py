@@ -13,9 +13,11 @@ and standard deviation 1 over many such rows (:func:`familiarity_scale` on few).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from skhegraph.hegraph.priors import PRIOR_ROWS
+from skhegraph.hegraph.priors import PRIOR_ROWS, UNKNOWN_DENSITY
 from skhegraph.support import Floats
 
 #: Least standard deviation: what is below it is rounding, and equal support rows say nothing about
@@ -66,20 +68,23 @@ def familiarity_scale(
     over the directions of the images, with a standard deviation of `sqrt(2 concentration)` of its
     mean, `concentration = tr S^2 / (tr S)^2` being one over their number. Prominence is taken to
     vary by its mean where a left-out row has no other image of its class to speak for it, and by
-    half of that where it has many. Density counts by `known`, the mean of `1 - 1/k` over the
-    classes: at one image a class each row lies where the model has seen one, and a query never
-    does.
+    half of that where it has many; `known` is the mean of `1 - 1/k` over the classes. Where classes
+    have few images the density of queries also lies elsewhere than that of left-out rows, by
+    `UNKNOWN_DENSITY` of its size at one.
     """
-    n_rows = len(density)
     measures = np.stack([density, prominence]).astype(np.float64)
-    size = np.abs(measures.mean(axis=1))
+    n_rows, size = len(density), np.abs(measures.mean(axis=1))
+    elsewhere = np.array([UNKNOWN_DENSITY * (1 - known) * size[0], 0.0])
+
+    def deviation(variance: Any, expected: Any) -> Any:
+        """Standard deviation of rows, averaged with what is expected."""
+        return np.sqrt((n_rows * variance + PRIOR_ROWS * expected) / (n_rows + PRIOR_ROWS))
+
     expected = size * (np.sqrt(2 * concentration), 1 - known / 2)
-    variance = n_rows * measures.var(axis=1) + PRIOR_ROWS * np.square(expected)
-    deviation = np.sqrt(variance / (n_rows + PRIOR_ROWS))
-    factors = (known, 1.0) / np.maximum(deviation, LEAST_DEVIATION)
-    total = factors @ measures
-    spread = n_rows * total.var() + PRIOR_ROWS * float(np.square(factors * deviation).sum())
-    factors /= np.sqrt(spread / (n_rows + PRIOR_ROWS)) or 1.0
+    each = np.hypot(deviation(measures.var(axis=1), np.square(expected)), elsewhere)
+    factors = 1 / np.maximum(each, LEAST_DEVIATION)
+    total = deviation((factors @ measures).var(), 2.0)  # two independent measures
+    factors /= np.hypot(total, factors @ elsewhere)
     return np.append(factors, -float((factors @ measures).mean()))
 
 

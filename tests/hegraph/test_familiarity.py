@@ -45,16 +45,13 @@ def test_scale_gives_many_left_out_rows_mean_0_and_deviation_1() -> None:
 def test_scale_of_few_rows_by_hand() -> None:
     density, margin = np.array([-90.0, -110.0]), np.array([3.0, 5.0])
     # Variances of two rows, 100 and 1, and of five of theory: (100 sqrt(2 / 8))^2, (5/8 of 4)^2.
-    deviation = np.sqrt([(2 * 100 + 5 * 2500) / 7, (2 * 1 + 5 * 2.5**2) / 7])
-    factors = np.array([1 - 1 / 4, 1.0]) / deviation  # four shots
+    variance = np.array([(2 * 100 + 5 * 2500) / 7, (2 * 1 + 5 * 2.5**2) / 7])
+    elsewhere = 0.4 * (1 - 0.75) * 100  # of the mean density of queries
+    factors = 1 / np.sqrt(variance + [elsewhere**2, 0])
     total = factors[0] * density + factors[1] * margin
-    spread = (2 * total.var() + 5 * (0.75**2 + 1)) / 7
+    spread = (2 * total.var() + 5 * 2) / 7 + (factors[0] * elsewhere) ** 2
     want = np.append(factors, -total.mean()) / np.sqrt(spread)
     np.testing.assert_allclose(familiarity_scale(density, margin, 1 / 8, 0.75), want)
-
-
-def test_one_image_a_class_tells_by_prominence_alone() -> None:
-    assert familiarity_scale(np.array([-9.0, -8.0]), np.array([1.0, 2.0]), 0.5, 0.0)[0] == 0
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
