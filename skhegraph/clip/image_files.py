@@ -22,7 +22,15 @@ from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "is_damage", "load_image", "turn_upright"]
+__all__ = [
+    "DAMAGED",
+    "MAX_PIXELS",
+    "check_regular",
+    "identify",
+    "is_damage",
+    "load_image",
+    "turn_upright",
+]
 
 #: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
 #: takes 4 to 10 bytes; of WebP and JPEG 2000, up to 20.
@@ -108,6 +116,12 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
         if clear is not None:
             image.info["transparency"] = clear
         return turn_upright(image)
+
+
+def identify(path: str | os.PathLike[str]) -> None:
+    """Raise what :func:`load_image` does where a file is of no known format; read its header."""
+    with _binary(path) as file:
+        _identify_heif_too(file, path)
 
 
 def turn_upright(image: Image.Image) -> Image.Image:

@@ -7,12 +7,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, is_damage, load_image, turn_upright
+from skhegraph.clip.image_files import (
+    DAMAGED,
+    MAX_PIXELS,
+    identify,
+    is_damage,
+    load_image,
+    turn_upright,
+)
 from skhegraph.clip.unreadable import FOLDER, why_unreadable
 
 if TYPE_CHECKING:
@@ -154,12 +162,20 @@ def decode_image(
         source = _content(source)
     try:
         if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
-            return _to_rgb(_load(source, least_side, max_pixels))
+            with _damage_of(source):
+                image = load_image(source, least_side, max_pixels)
+            return _to_rgb(image)
         return _to_rgb(_image_of(source))
     except ImageDecodeError:
         raise
     except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise ImageDecodeError(why_unreadable(source, error)) from error
+
+
+def check_is_image(path: str | os.PathLike[str]) -> None:
+    """Raise ImageDecodeError unless a file begins as an image; the rest of it is not read."""
+    with _damage_of(path):
+        identify(path)
 
 
 def decoder_versions() -> str:
@@ -255,12 +271,13 @@ def _content(file: Any) -> bytes:
         raise ImageDecodeError(why_unreadable(file, error)) from error
 
 
-def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
-    """Decode a file; whatever its decoder raises, the file is what is wrong."""
+@contextmanager
+def _damage_of(source: Any) -> Iterator[None]:
+    """Turn whatever a decoder raises into the reason: the file is what is wrong."""
     from PIL import Image
 
     try:
-        return load_image(source, least_side, max_pixels)
+        yield
     except (*DAMAGED, Image.DecompressionBombError) as error:
         if not is_damage(error):
             raise
@@ -270,14 +287,10 @@ def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.
 def _image_of(source: Any) -> Image.Image:
     """Image of what is in memory: a PIL image, a tensor or an array."""
     if _is_pil(source):
-        try:
+        with _damage_of(source):
             source.load()  # if it was only opened
             upright = turn_upright(source)
             return upright.copy() if upright is source else upright
-        except DAMAGED as error:
-            if not is_damage(error):
-                raise
-            raise ImageDecodeError(why_unreadable(source, error)) from error
     if _is_tensor(source):
         return _from_array(_tensor_to_hwc(source))
     if isinstance(source, np.ndarray):

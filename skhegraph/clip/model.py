@@ -19,7 +19,13 @@ import numpy as np
 
 from skhegraph.clip import torch_settings
 from skhegraph.clip.bundled import BUNDLED, LITE, TINY, Bundled
-from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, full_name, weights_in
+from skhegraph.clip.checkpoints import (
+    Checkpoint,
+    find_checkpoint,
+    full_name,
+    weights_in,
+    weights_name,
+)
 from skhegraph.clip.fingerprint import FileStamps, fingerprint, is_unchanged, stamp_files
 from skhegraph.clip.folding import fold_batch_norms
 from skhegraph.clip.torch_settings import own_settings, own_type
@@ -366,12 +372,8 @@ def load_backbone(model_name: str, pretrained: str | None = None, device: str = 
     >>> backbone is load_backbone("skhegraph-tiny", device="cpu")
     True
     """
-    if not isinstance(model_name, str) or not model_name:
-        raise ValueError(f"model_name must be a non-empty str, got {model_name!r}.")
     device = resolve_device(device)
-    bundled = BUNDLED.get(model_name)
-    own_weights = bundled is not None or model_name.startswith(("hf-hub:", "local-dir:"))
-    weights = None if own_weights or not pretrained else os.fspath(pretrained)
+    weights = weights_name(model_name, pretrained)
     key = (*full_name(model_name, weights), device)
     with _lock:
         lock = _locks.setdefault(key, threading.RLock())

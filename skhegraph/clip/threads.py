@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,7 @@ _MAX_WORKERS = 8
 
 def map_ahead(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int | None, ahead: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Apply a function in threads.
 
     Parameters

@@ -27,7 +27,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
-from skhegraph.clip import features as features_module
+from skhegraph.clip import encoding
 from skhegraph.clip import model as backbone_module
 from skhegraph.clip.features import CLIPFeatures
 from skhegraph.clip.model import load_backbone
@@ -113,9 +113,9 @@ def test_batches_as_arrays_and_tensors():
 
 def test_repeated_inputs_are_encoded_once(images, paths, monkeypatch):
     decoded = []
-    original = features_module.decode_image
+    original = encoding.decode_image
     monkeypatch.setattr(
-        features_module, "decode_image", lambda s, *args: decoded.append(s) or original(s, *args)
+        encoding, "decode_image", lambda s, *args: decoded.append(s) or original(s, *args)
     )
     data = Path(paths[2]).read_bytes()
     X = [paths[0], images[1], paths[0], bytes(bytearray(data)), images[1], data]

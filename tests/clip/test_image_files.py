@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from skhegraph.clip.digests import image_digest
+from skhegraph.clip.digests import read_image
 from skhegraph.clip.features import CLIPFeatures
 from skhegraph.clip.image_files import REFUSED_FORMATS
 from skhegraph.clip.images import ImageDecodeError, decode_image
@@ -107,14 +107,14 @@ def special(request, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("read", [decode_image, image_digest])
+@pytest.mark.parametrize("read", [decode_image, read_image])
 def test_special_files_are_refused_without_reading(read, special):
     for source in (special, str(special)):
         with pytest.raises(ImageDecodeError, match="a pipe, a socket or a device"):
             read(source)
 
 
-@pytest.mark.parametrize("read", [decode_image, image_digest])
+@pytest.mark.parametrize("read", [decode_image, read_image])
 def test_links(read, tmp_path):
     (tmp_path / "photo.png").write_bytes(encoded(Image.new("RGB", (2, 2)), "PNG"))
     (tmp_path / "link.png").symlink_to("photo.png")
