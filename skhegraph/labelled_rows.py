@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from typing import Any, NamedTuple
 
@@ -177,8 +178,8 @@ def all_labels(
     given = np.asarray(classes)
     if given.ndim != 1 or type_of(given) != type_of(y):
         raise ValueError(
-            f"classes={classes!r}: expected a list of labels, with images or without, of the type "
-            f"of y ({y.dtype})."
+            f"classes={reprlib.repr(classes)}: expected a list of labels, with images or without, "
+            f"of the type of y ({y.dtype})."
         )
     missing = np.setdiff1d(labels, given)
     if len(missing):

@@ -21,7 +21,7 @@ from sklearn.preprocessing import normalize
 
 from skhegraph.clip.digests import known_digest, read_image
 from skhegraph.clip.feature_cache import Entry, FeatureStore
-from skhegraph.clip.images import ImageDecodeError, decode_image
+from skhegraph.clip.images import DARK, ImageDecodeError, decode_image
 from skhegraph.clip.known_model import KnownModel
 from skhegraph.clip.threads import map_ahead
 from skhegraph.clip.views import make_views
@@ -32,11 +32,15 @@ Floats = NDArray[np.floating[Any]]
 
 
 class Decoded(NamedTuple):
-    """Views of an image at the model's size, its key in the store, and the pixels of its file."""
+    """Views of an image at the model's size, its key in the store, and the pixels of its file.
+
+    `dark` tells why it comes out near black, where that may be a mistake.
+    """
 
     views: list[np.ndarray]
     key: bytes
     pixels: int
+    dark: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Encoding:
     verbose: int
     all_or_none: bool
 
-    def rows(self, sources: Sequence[Any]) -> tuple[Floats, dict[int, str]]:
+    def rows(self, sources: Sequence[Any]) -> tuple[Floats, dict[int, str], dict[int, str]]:
         """Encode distinct images.
 
         Parameters
@@ -81,9 +85,12 @@ class Encoding:
             Rows of unit length; NaN for those unreadable.
         dict from int to str
             Positions of those, with the reasons.
+        dict from int to str
+            Positions of images that come out near black, with the reasons.
         """
         features = np.full((len(sources), self.model.n_features), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
+        dark: dict[int, str] = {}
         batch: dict[int, Decoded] = {}
         first: dict[bytes, int] = {}  # where each new image comes first
         copies: dict[int, int] = {}
@@ -98,12 +105,14 @@ class Encoding:
                     copies[i] = first[result.key]
                 else:
                     batch[i] = result
+                if isinstance(result, Decoded) and result.dark:
+                    dark[i] = result.dark
                 if batch and (len(batch) == per_batch or i == len(sources) - 1):
                     if not (errors and self.all_or_none):
                         features[list(batch)] = self._encode(list(batch.values()))
                     batch = {}
         features[list(copies)] = features[list(copies.values())]
-        return features, errors
+        return features, errors, dark
 
     def _read(self, source: Any) -> str | Floats | Decoded:
         """Why an image is unreadable, its row if it is stored, or what is to be encoded."""
@@ -126,7 +135,8 @@ class Encoding:
         least_side = self.model.least_side if self.draft else None
         image = decode_image(content, least_side, self.max_pixels)
         views = [backbone.resize(view) for view in make_views(image, self.n_views)]
-        return Decoded(views, key, image.width * image.height if is_file else 0)
+        pixels = image.width * image.height if is_file else 0
+        return Decoded(views, key, pixels, image.info.get(DARK, ""))
 
     def _encode(self, images: Sequence[Decoded]) -> Floats:
         """Rows of a batch, in passes of `batch_size` views at most; they are stored."""

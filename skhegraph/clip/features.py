@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from skhegraph.clip.model import Backbone
 
 __all__ = ["CLIPFeatures"]
+
+# What an error names at most: a screen of inputs, and of each reason what fits into a few lines.
+_LISTED, _LONG = 20, 400
 
 
 class CLIPFeatures(TransformerMixin, VersionedEstimator):
@@ -84,8 +87,8 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         whole files was 0.9993 at least (0.9988 for a mosaic of sixteen). False decodes whole
         files, except as `max_pixels` says.
     on_error : {"raise", "nan"}, default="raise"
-        What to do with inputs that cannot be read: one error that names them all, or a row of
-        NaN for each and a warning.
+        What to do with inputs that cannot be read: one error that counts them all and names the
+        first twenty, or a row of NaN for each and a warning.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -310,28 +313,47 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
                 self.verbose,
                 all_or_none=self.on_error == "raise",
             )
-            features, errors = encoding.rows([items[i] for i in first])
+            features, errors, dark = encoding.rows([items[i] for i in first])
+        if dark:
+            listed = _list_of(items, which, dark, "come out near black")
+            warnings.warn(
+                f"{listed}\nWhite is 65535 in images of 16 bits: if the values of these are of 12 "
+                "bits or fewer, scale them first, those of 12 bits by 16.",
+                UserWarning,
+                stacklevel=4,
+            )
         if errors:
-            self._report(items, {i: errors[n] for i, n in enumerate(which) if n in errors})
+            self._report(_list_of(items, which, errors, "cannot be read"))
         return features[which]
 
-    def _report(self, items: Sequence[Any], reasons: dict[int, str]) -> None:
+    def _report(self, unreadable: str) -> None:
         """Raise, or warn of, all unreadable inputs at once."""
-        message = f"{len(reasons)} of {len(items)} images cannot be read:\n" + "\n".join(
-            f"  [{position}] {describe_source(items[position])}: {reason}"
-            for position, reason in reasons.items()
-        )
         if self.on_error == "raise":
             raise ValueError(
-                f"{message}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
+                f"{unreadable}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
                 "HeGraphClassifier, to predict)."
             )
         warnings.warn(
-            f"{message}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
+            f"{unreadable}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
             "predicts its unknown_label for them, which must be set.",
             UserWarning,
             stacklevel=5,
         )
+
+
+def _list_of(
+    items: Sequence[Any], which: Sequence[int], reasons: Mapping[int, str], what: str
+) -> str:
+    """Count and list, up to a bound, the inputs for whose distinct image there is a reason."""
+    positions = [i for i, n in enumerate(which) if n in reasons]
+    lines = [f"{len(positions)} of {len(items)} images {what}:"]
+    for i in positions[:_LISTED]:
+        reason = reasons[which[i]]
+        short = reason if len(reason) <= _LONG else f"{reason[:_LONG]}..."
+        lines.append(f"  [{i}] {describe_source(items[i])}: {short}")
+    if len(positions) > _LISTED:
+        lines.append(f"  ... and {len(positions) - _LISTED} more.")
+    return "\n".join(lines)
 
 
 def _identity(item: Any) -> Hashable:

@@ -17,6 +17,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels, is_heif
 
 if TYPE_CHECKING:
@@ -24,17 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DAMAGED",
+    "DARK",
     "MAX_PIXELS",
     "check_regular",
     "identify",
     "is_damage",
     "load_image",
+    "note_if_dark",
     "turn_upright",
 ]
 
 #: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
 #: takes 4 to 10 bytes; of WebP and JPEG 2000, up to 20.
 MAX_PIXELS = 2**26
+
+#: Entry in the ``info`` of a decoded image that tells why it is nearly black.
+DARK = "skhegraph dark"
 
 #: Formats of Pillow that are not read, and why.
 REFUSED_FORMATS = {
@@ -64,6 +71,8 @@ DAMAGED = (
 # From here on a JPEG file is decoded at half its size, whatever the model reads. It does not follow
 # the user's bound, so that features do not depend on that.
 _HUGE_JPEG = 2**26
+# Largest value where 12 bits of 16 are in use, as in the files of many cameras and scanners.
+_TWELVE_BITS = 2**12 - 1
 _BUGS = (TypeError, AttributeError)  # damage where a decoder raises them, else a mistake
 _STRETCHED = {"1": 255, "L;2": 85, "L;4": 17}  # raw modes of grey with 1, 2 or 4 bits: 255 / most
 _ORIENTATION = 0x0112  # tag of EXIF
@@ -111,8 +120,10 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
     with _binary(source) as file:
         image = _identify_heif_too(file, source)
         _bound_pixels(image, least_side, max_pixels)
-        clear = _clear_value(image)
+        clear, cut = _clear_value(image), _is_cut(image)
         image.load()
+        if cut:
+            note_if_dark(image, 256 * _brightest(image) + 255)
         if clear is not None:
             image.info["transparency"] = clear
         return turn_upright(image)
@@ -151,6 +162,28 @@ def turn_upright(image: Image.Image) -> Image.Image:
     for name in _METADATA:
         turned.info.pop(name, None)
     return turned
+
+
+def note_if_dark(image: Image.Image, high: int) -> None:
+    """Note it where an image of 16 bits, whose largest value is `high`, uses 12 of them or fewer.
+
+    It may be a night sky, or values that should have been scaled: only the user can tell.
+    """
+    if high <= _TWELVE_BITS:
+        image.info[DARK] = f"no value is above {high} of 65535"
+
+
+def _is_cut(image: ImageFile.ImageFile) -> bool:
+    """Tell whether Pillow cuts the 16 bits of a file's values to the upper 8."""
+    raw = image.tile[0][3] if image.tile else None
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
+
+
+def _brightest(image: Image.Image) -> int:
+    """Largest value of any colour."""
+    bands = zip(image.getbands(), image.split(), strict=True)
+    return max(int(np.asarray(band).max()) for name, band in bands if name != "A")
 
 
 def _clear_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:

@@ -15,10 +15,12 @@ import numpy as np
 
 from skhegraph.clip.image_files import (
     DAMAGED,
+    DARK,
     MAX_PIXELS,
     identify,
     is_damage,
     load_image,
+    note_if_dark,
     turn_upright,
 )
 from skhegraph.clip.unreadable import FOLDER, why_unreadable
@@ -119,8 +121,8 @@ def decode_image(
 
     The EXIF orientation is applied. Transparent pixels are composited on white. Palette, grey,
     CMYK and 16-bit images are converted by value: 16-bit grey keeps its full range (65535 is
-    white), and a float image runs from 0 (black) to 1 (white). Of an animation the first frame
-    is taken.
+    white, however many of the bits are in use), and a float image runs from 0 (black) to 1
+    (white). Of an animation the first frame is taken.
 
     Parameters
     ----------
@@ -211,7 +213,7 @@ def describe_source(source: Any) -> str:
         return f"<{type(source).__name__}, {len(source)} long>"
     name = getattr(source, "filename", None) or getattr(source, "name", None)
     if isinstance(name, str) and name:
-        return name
+        return describe_source(name)
     shape = getattr(source, "shape", None)
     if shape is not None:
         return f"<{type(source).__name__} of shape {tuple(shape)}>"
@@ -309,12 +311,17 @@ def _only_column(frame: Any) -> Any:
     names = frame.column_names if hasattr(frame, "column_names") else frame.columns
     if frame.shape[1] != 1:
         raise ValueError(
-            f"X has {frame.shape[1]} columns ({', '.join(map(str, names))}); images come in "
+            f"X has {frame.shape[1]} columns ({_first_five(names)}); images come in "
             "one column. Select it, for instance X[['path']], or use a ColumnTransformer."
         )
     if hasattr(frame, "column_names"):
         return frame.column(0)
     return frame.iloc[:, 0] if hasattr(frame, "iloc") else frame.to_series(0)
+
+
+def _first_five(names: Any) -> str:
+    shown = ", ".join(map(str, list(names)[:5]))
+    return f"{shown}, ..." if len(names) > 5 else shown
 
 
 def _split_array(X: Any) -> list[Any]:
@@ -386,7 +393,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
         )
     if array.size == 0:
         raise ImageDecodeError(f"the array is empty (shape {array.shape})")
-    return Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
+    image = Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
+    if array.dtype == np.uint16 and array.max() > 255:
+        note_if_dark(image, int(array.max()))
+    return image
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:
@@ -438,6 +448,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     unit = _value_of_white(image)
     width, height = image.size
     rgb = Image.new("RGB", image.size)
+    if DARK in image.info:
+        rgb.info[DARK] = image.info[DARK]
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
@@ -459,7 +471,10 @@ def _value_of_white(image: Image.Image) -> float:
         raise ImageDecodeError(
             f"32-bit grey image with values from {low} to {high}; scale it to 8 or 16 bits"
         )
-    return 257.0 if image.mode.startswith("I;16") or high > 255 else 1.0
+    if not image.mode.startswith("I;16") and high <= 255:
+        return 1.0
+    note_if_dark(image, high)
+    return 257.0
 
 
 def _strip_to_rgb(image: Image.Image, unit: float) -> Image.Image:
