@@ -8,8 +8,7 @@ them, and stores each batch as it is finished.
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from skhegraph.clip.images import DARK, ImageDecodeError, decode_image
 from skhegraph.clip.known_model import KnownModel
 from skhegraph.clip.threads import map_ahead
 from skhegraph.clip.views import make_views
+from skhegraph.progress import progress
 
 __all__ = ["Encoding"]
 
@@ -96,7 +96,10 @@ class Encoding:
         copies: dict[int, int] = {}
         per_batch = max(1, self.batch_size // self.n_views)
         with closing(map_ahead(self._read, sources, self.num_workers, 2 * per_batch)) as read:
-            for i, result in enumerate(_progress(read, len(sources), self.verbose)):
+            shown = progress(
+                read, len(sources), shown=bool(self.verbose), what="CLIPFeatures", unit="image"
+            )
+            for i, result in enumerate(shown):
                 if isinstance(result, str):
                     errors[i] = result
                 elif isinstance(result, np.ndarray):
@@ -176,11 +179,3 @@ def _unit_means(rows: Floats, n: int) -> Floats:
         return rows
     means: Floats = normalize(rows.reshape(-1, n, rows.shape[1]).mean(axis=1))
     return means
-
-
-def _progress(results: Iterator[Any], total: int, verbose: int) -> Iterator[Any]:
-    if not verbose or sys.stderr is None:  # as under pythonw
-        return results
-    from tqdm.auto import tqdm
-
-    return iter(tqdm(results, total=total, desc="CLIPFeatures", unit="image"))
