@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from skhegraph.clip.fingerprint import file_stamp, is_settled, stamp_of
-from skhegraph.clip.image_files import check_regular
+from skhegraph.clip.image_files import check_regular, is_damage
 from skhegraph.clip.images import (
     ImageDecodeError,
     check_is_image,
@@ -58,6 +58,8 @@ def read_image(source: Any) -> tuple[Any, bytes]:
     except ImageDecodeError:
         raise
     except (OSError, ValueError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(source, error)) from error
     image = decode_image(source)
     return image, _digest(f"RGB {image.size} ".encode() + image.tobytes())

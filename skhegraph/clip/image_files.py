@@ -6,6 +6,7 @@ may be decoded, that nothing but regular files is opened, and which exceptions m
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -73,6 +74,7 @@ DAMAGED = (
 _HUGE_JPEG = 2**26
 # Largest value where 12 bits of 16 are in use, as in the files of many cameras and scanners.
 _TWELVE_BITS = 2**12 - 1
+_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # not the image's fault
 _BUGS = (TypeError, AttributeError)  # damage where a decoder raises them, else a mistake
 _STRETCHED = {"1": 255, "L;2": 85, "L;4": 17}  # raw modes of grey with 1, 2 or 4 bits: 255 / most
 _ORIENTATION = 0x0112  # tag of EXIF
@@ -211,8 +213,11 @@ def is_damage(error: BaseException) -> bool:
     Returns
     -------
     bool
-        False for an error of type or attribute that was raised outside of the decoders.
+        False for an error of type or attribute that was raised outside of the decoders, and where
+        the machine has no more memory or may open no more files.
     """
+    if getattr(error, "errno", None) in _MACHINE or type(error).__name__ == "OutOfMemoryError":
+        return False
     if not isinstance(error, _BUGS):
         return True
     last = error.__traceback__

@@ -171,6 +171,8 @@ def decode_image(
     except ImageDecodeError:
         raise
     except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(source, error)) from error
 
 
@@ -270,6 +272,8 @@ def _content(file: Any) -> bytes:
     except ImageDecodeError:
         raise
     except (OSError, ValueError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(file, error)) from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -236,6 +238,32 @@ def test_item_10_mistakes_and_a_full_memory_are_no_bad_image(module, error, dama
         if not damage:
             with pytest.raises(error, match="damaged"):
                 clip.transform([source])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="limits of files: Linux alone")
+@pytest.mark.parametrize("read", [decode_image, read_image])
+def test_item_10_too_many_open_files_are_no_bad_images(read, tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(Image.new("RGB", (2, 2)), "PNG"))
+    read(path)  # what is imported is imported
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            read(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_item_10_a_machine_without_room_is_no_bad_image(number):
+    class File(io.BytesIO):
+        def read(self, *args):
+            raise OSError(number, "no room")
+
+    for read in (decode_image, read_image):
+        with pytest.raises(OSError, match="no room"):
+            read(File())
 
 
 @pytest.mark.parametrize(
