@@ -18,8 +18,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
 from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels, is_heif
 
 if TYPE_CHECKING:
@@ -184,8 +182,9 @@ def _is_cut(image: ImageFile.ImageFile) -> bool:
 
 def _brightest(image: Image.Image) -> int:
     """Largest value of any colour."""
-    bands = zip(image.getbands(), image.split(), strict=True)
-    return max(int(np.asarray(band).max()) for name, band in bands if name != "A")
+    bands, extrema = image.getbands(), image.getextrema()
+    each: Any = [extrema] if len(bands) == 1 else extrema
+    return int(max(high for band, (_, high) in zip(bands, each, strict=True) if band != "A"))
 
 
 def _clear_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:
