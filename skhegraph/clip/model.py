@@ -30,7 +30,7 @@ from skhegraph.clip.fingerprint import FileStamps, fingerprint, is_unchanged, st
 from skhegraph.clip.folding import fold_batch_norms
 from skhegraph.clip.torch_settings import own_settings, own_type
 from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
-from skhegraph.clip.views import resize_middle
+from skhegraph.clip.views import keep_a_pixel, resize_middle
 
 if TYPE_CHECKING:
     import torch
@@ -186,7 +186,8 @@ class Backbone:
             Input of `encode_pixels`. Needs no torch operation, so it suits worker threads.
         """
         strip = resize_middle(image, self._geometry)
-        return np.asarray((strip or self._geometry(image)).convert("RGB"))
+        resized = strip or self._geometry(keep_a_pixel(image, self._geometry))
+        return np.asarray(resized.convert("RGB"))
 
     def encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Encode images that `resize` made, normalising the whole batch on the device.
