@@ -2,12 +2,14 @@
 
 A worker thread reads an image once, digests what it read, and asks the store for it; what the
 store lacks it decodes from what it read. The caller's thread gathers those into batches, encodes
-them, and stores each batch as it is finished.
+them, and stores each batch as it is finished. Where it meets another process at the same work, it
+goes on elsewhere, so that they share it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -88,18 +90,33 @@ class Encoding:
         dict from int to str
             Positions of images that come out near black, with the reasons.
         """
-        features = np.full((len(sources), self.model.n_features), np.nan, dtype=np.float32)
+        n = len(sources)
+        features = np.full((n, self.model.n_features), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
         dark: dict[int, str] = {}
         batch: dict[int, Decoded] = {}
         first: dict[bytes, int] = {}  # where each new image comes first
         copies: dict[int, int] = {}
+        todo = deque(range(n))
+
+        def finish() -> None:
+            """Encode the batch at hand."""
+            if batch and not (errors and self.all_or_none):
+                features[list(batch)], met_another = self._encode(list(batch.values()))
+                if met_another and todo:
+                    todo.rotate(-int(np.random.default_rng().integers(len(todo))))
+            batch.clear()
+
+        def read(i: int) -> tuple[int, str | Floats | Decoded]:
+            """Number of an image, and what became of it."""
+            return i, self._read(sources[i])
+
         per_batch = max(1, self.batch_size // self.n_views)
-        with closing(map_ahead(self._read, sources, self.num_workers, 2 * per_batch)) as read:
-            shown = progress(
-                read, len(sources), shown=bool(self.verbose), what="CLIPFeatures", unit="image"
-            )
-            for i, result in enumerate(shown):
+        taken = (todo.popleft() for _ in range(n))
+        with closing(map_ahead(read, taken, n, self.num_workers, 2 * per_batch)) as results:
+            for i, result in progress(
+                results, n, shown=bool(self.verbose), what="CLIPFeatures", unit="image"
+            ):
                 if isinstance(result, str):
                     errors[i] = result
                 elif isinstance(result, np.ndarray):
@@ -110,10 +127,9 @@ class Encoding:
                     batch[i] = result
                 if isinstance(result, Decoded) and result.dark:
                     dark[i] = result.dark
-                if batch and (len(batch) == per_batch or i == len(sources) - 1):
-                    if not (errors and self.all_or_none):
-                        features[list(batch)] = self._encode(list(batch.values()))
-                    batch = {}
+                if len(batch) == per_batch:
+                    finish()
+            finish()
         features[list(copies)] = features[list(copies.values())]
         return features, errors, dark
 
@@ -141,18 +157,22 @@ class Encoding:
         pixels = image.width * image.height if is_file else 0
         return Decoded(views, key, pixels, image.info.get(DARK, ""))
 
-    def _encode(self, images: Sequence[Decoded]) -> Floats:
-        """Rows of a batch, in passes of `batch_size` views at most; they are stored."""
+    def _encode(self, images: Sequence[Decoded]) -> tuple[Floats, bool]:
+        """Rows of a batch, in passes of `batch_size` views at most; they are stored.
+
+        Also whether the store has got some of them from another process meanwhile.
+        """
         backbone, size = self.model.load(), self.batch_size
         views = [view for image in images for view in image.views]
         passes = (views[start : start + size] for start in range(0, len(views), size))
         rows = np.concatenate([backbone.encode_pixels(part) for part in passes])
         rows = _unit_means(rows, self.n_views)
         if self.store is None:
-            return rows
+            return rows, False
         new = {image.key: Entry(row, image.pixels) for image, row in zip(images, rows, strict=True)}
         stored = self.store.add(new)
-        return np.stack([stored[image.key] for image in images])
+        met_another = any(stored[key] is not entry.row for key, entry in new.items())
+        return np.stack([stored[image.key] for image in images]), met_another
 
     def _stored(self, key: bytes) -> Floats | None:
         """Row of a key, if the bound on the pixels allows its image."""

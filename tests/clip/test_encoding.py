@@ -217,6 +217,45 @@ def test_copies_within_a_call_are_encoded_once(passes, tmp_path):
     np.testing.assert_allclose(X, tiny().transform(paths), atol=1e-6)
 
 
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_item_31_processes_on_one_cold_store_share_the_work(n_processes, tmp_path):
+    code = (
+        "import sys, time, numpy as np\n"
+        "from skhegraph import CLIPFeatures\n"
+        "from skhegraph.clip.model import Backbone\n"
+        "encode, counts = Backbone.encode_pixels, []\n"
+        "def slow(self, pixels):\n"
+        "    counts.append(len(pixels)); time.sleep(0.03); return encode(self, pixels)\n"
+        "Backbone.encode_pixels = slow\n"
+        "images = list(np.random.default_rng(0).random((800, 8, 8)))\n"
+        "params = {'device': 'cpu', 'batch_size': 8, 'num_workers': 1, 'cache_dir': sys.argv[1]}\n"
+        "clip = CLIPFeatures('skhegraph-tiny', **params).fit(images)\n"
+        "print('ready', flush=True); input()\n"
+        "np.save(sys.argv[2], clip.transform(images)); print(sum(counts))\n"
+    )
+    files = [tmp_path / f"{i}.npy" for i in range(n_processes)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "store"), str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for file in files
+    ]
+    for worker in workers:
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    counts = [int(worker.communicate(timeout=100)[0]) for worker in workers]
+    assert rows_of(tmp_path / "store") == 800
+    assert 800 <= sum(counts) < (n_processes - 0.5) * 800 and min(counts) > 50, counts
+    for file in files:
+        np.testing.assert_array_equal(np.load(file), np.load(files[0]))
+
+
 # --- 26, 31: the parameter and the bar -----------------------------------------------------------
 
 
