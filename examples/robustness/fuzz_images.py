@@ -34,7 +34,7 @@ NUMBERS = [n.to_bytes(4, "little") for n in (0, 2**8, 5_000, 5_000 << 16, 2**31 
 NUMBERS += [number[::-1] for number in NUMBERS]
 SIZES = [(1, 1), (37, 23), (64, 64)]
 EXTREME = [(1, 20_000), (20_000, 1), (2, 16_000), (16_000, 3)]
-COMMON = ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "TGA"]
+COMMON = ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "TGA", "ICO", "ICNS"]
 UNWRITABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, struct.error)
 # 67 million pixels, the bound, at 20 bytes each, and what torch takes by itself.
 MOST_GB = 2.5

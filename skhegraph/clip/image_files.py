@@ -118,7 +118,7 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
         What Pillow makes of damaged data.
     """
     with _binary(source) as file:
-        image = _identify_heif_too(file, source)
+        image = _frame_of(_identify_heif_too(file, source))
         _bound_pixels(image, least_side, max_pixels)
         clear, cut = _clear_value(image), _is_cut(image)
         image.load()
@@ -173,9 +173,19 @@ def note_if_dark(image: Image.Image, high: int) -> None:
         image.info[DARK] = f"no value is above {high} of 65535"
 
 
+def _frame_of(image: ImageFile.ImageFile) -> Any:
+    """Image in an icon, whose palette, transparency and true size Pillow's icon loses."""
+    if image.format == "ICO":
+        return image.ico.getimage(image.size)  # type: ignore[attr-defined]
+    if image.format == "ICNS":
+        return image.icns.getimage(image.best_size)  # type: ignore[attr-defined]
+    return image
+
+
 def _is_cut(image: ImageFile.ImageFile) -> bool:
     """Tell whether Pillow cuts the 16 bits of a file's values to the upper 8."""
-    raw = image.tile[0][3] if image.tile else None
+    tile = getattr(image, "tile", None)  # none of an icon's bitmap
+    raw = tile[0][3] if tile else None
     raw = raw[0] if isinstance(raw, tuple) and raw else raw
     return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
-_DECODING = 3
+_DECODING = 4
 
 _STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
 _ROUNDING = (

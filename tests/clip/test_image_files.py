@@ -327,3 +327,27 @@ def test_item_17_nothing_turns_an_image_twice():
     exif[0x0112] = 6
     turned = decode_image(encoded(Image.new("RGB", (8, 4)), "PNG", exif=exif))
     assert turned.size == decode_image(turned).size == (4, 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+@pytest.mark.parametrize("kind", ["ICO", "ICNS"])
+def test_item_22_transparent_pixels_of_an_icon_are_white(kind, mode):
+    pixels = np.zeros((32, 32, 4), dtype=np.uint8)
+    pixels[:16] = [200, 0, 0, 255]
+    image = Image.fromarray(pixels)
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    got = np.asarray(decode_image(encoded(image, kind)))
+    colour = [60, 60, 60] if mode == "LA" else [200, 0, 0]
+    assert np.abs(got[0, 0] - np.array(colour)).max() <= 2
+    assert got[-1, -1].tolist() == [255, 255, 255]
+
+
+def test_item_16_an_icon_that_belies_the_size_of_its_image_is_bounded():
+    large = encoded(Image.new("RGB", (500, 500)), "PNG")
+    icon = bytearray(encoded(Image.new("RGB", (16, 16)), "ICO", sizes=[(16, 16)]))
+    start = icon.index(b"\x89PNG")
+    icon[start:] = large
+    icon[14:18] = struct.pack("<I", len(large))
+    assert decode_image(bytes(icon)).size == (500, 500)
+    with pytest.raises(ImageDecodeError, match="500 x 500 = 250,000 pixels, more than max_pixels"):
+        decode_image(bytes(icon), None, 10_000)
