@@ -188,7 +188,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     Notes
     -----
     Rows of `X` are scaled to unit length. Multiplying all sample weights by a constant changes
-    nothing. A row that is NaN throughout is left out of a fit, with a warning.
+    nothing. A row that is NaN throughout is left out of a fit, with a warning; a class that is left
+    without a row is an error, unless `classes` or an earlier `partial_fit` named it.
 
     References
     ----------
