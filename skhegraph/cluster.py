@@ -75,6 +75,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
+from skhegraph.clip.checkpoints import full_name, weights_name
 from skhegraph.clip.features import CLIPFeatures
 
 try:
@@ -177,8 +178,11 @@ def predict(classifier: Any, X: np.ndarray) -> dict[str, pa.Array]:
     if readable.any():
         label[readable] = classifier.predict(X[readable])
         probability[readable] = classifier.predict_proba(X[readable]).max(axis=1)
+    labels = classifier.classes_
+    if (unknown := getattr(classifier, "unknown_label", None)) is not None:
+        labels = np.append(labels, unknown)  # which may need a wider type, in every part alike
     return {
-        "label": pa.array(label, type=pa.array(classifier.classes_).type),
+        "label": pa.array(label, type=pa.array(labels).type),
         "probability": pa.array(probability, mask=~readable),
     }
 
@@ -208,9 +212,13 @@ def manifest_of(
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         digest.update(os.fsencode(path) + b"\0")
+    model_name, pretrained, _ = clip._names()
+    model_name, pretrained = full_name(model_name, weights_name(model_name, pretrained))
     return {
-        "model_name": clip.model_name,
-        "pretrained": None if clip.pretrained is None else os.fspath(clip.pretrained),
+        "model_name": model_name,
+        "pretrained": pretrained,
+        "draft": bool(clip.draft),
+        "max_pixels": clip.max_pixels,
         "classifier": None if classifier is None else joblib.hash(classifier),
         "images": len(paths),
         "images_per_part": images_per_part,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skhegraph.parallel import one_torch_thread
+from skhegraph.progress import progress
 from skhegraph.support import Ints
 
 if TYPE_CHECKING:
@@ -87,7 +88,6 @@ def descend(
         If the loss is no longer finite.
     """
     import torch
-    from tqdm import tqdm
 
     curve: list[float] = []
     if not parameters:
@@ -96,7 +96,7 @@ def descend(
     device = parameters[0].device
     steps: Iterator[tuple[NDArray[Any], float]] = zip(batches, rates, strict=True)
     with one_torch_thread(), torch.inference_mode(False), torch.enable_grad():
-        for rows, rate in tqdm(steps, total=len(rates), disable=not verbose, desc="training"):
+        for rows, rate in progress(steps, len(rates), shown=verbose, what="training", unit="step"):
             value = loss(torch.as_tensor(rows, device=device))
             if not value.requires_grad:  # no parameter acts: nothing to learn
                 return curve

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,10 +76,19 @@ def to_onnx(model: Any, path: str | os.PathLike[str]) -> None:
     proto = _linear(classifier) if clip is None else _with_tower(clip._load_backbone(), classifier)
     entry = proto.metadata_props.add()
     entry.key, entry.value = "classes", json.dumps(classifier.classes_.tolist(), default=str)
-    beside = f"{os.path.basename(path)}.weights"
-    _import("onnx").save(
-        proto, path, save_as_external_data=proto.ByteSize() > _LARGEST_FILE, location=beside
-    )
+    _save(proto, Path(path))
+
+
+def _save(proto: onnx.ModelProto, path: Path) -> None:
+    """Write in a folder beside `path`, then rename: what cannot be written whole leaves nothing."""
+    large = proto.ByteSize() > _LARGEST_FILE
+    weights = path.with_name(f"{path.name}.weights")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as folder:
+        written = Path(folder) / path.name
+        _import("onnx").save(proto, written, save_as_external_data=large, location=weights.name)
+        if (beside := Path(folder) / weights.name).exists():
+            os.replace(beside, weights)
+        os.replace(written, path)
 
 
 def _parts(model: Any) -> tuple[CLIPFeatures | None, LinearFeatureClassifier]:

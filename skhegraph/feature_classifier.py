@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
@@ -111,9 +111,18 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         return self._support(self._validate_rows(X, y, sample_weight), distinct=distinct)
 
     def _validate_rows(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, reset: bool = True
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        reset: bool = True,
+        known: Collection[Any] = (),
     ) -> LabelledRows:
-        """Validate a labelled set; leave rows of unreadable images out, with a warning."""
+        """Validate a labelled set; leave rows of unreadable images out, with a warning.
+
+        Labels that are `known` may be left without a row.
+        """
         _refuse_images(X, type(self).__name__)
         refuse_missing_labels(y)
         X, y = validate_data(
@@ -128,7 +137,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))))
+        return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))), known)
 
     def _support(
         self,
@@ -154,14 +163,18 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         keep = rows.weight > 0
         X, y, weight = unit_rows(rows.X[keep].astype(np.float64)), rows.y[keep], rows.weight[keep]
         with_rows, index = np.unique(y, return_inverse=True)
-        if len(with_rows) < 2:
+        all_classes = labels[np.isin(labels, with_rows) | asked]
+        if not len(with_rows):
+            raise ValueError(
+                "No row of X is left to fit on: each is NaN throughout (an unreadable image) or "
+                "has a sample_weight of zero."
+            )
+        if len(all_classes) < 2:
             raise ValueError(
                 f"y holds one class ({with_rows[0]}); "
                 f"{type(self).__name__} needs samples of at least two classes."
-                if len(with_rows)
-                else "Every sample_weight is zero: no sample of any class is left."
             )
-        self.classes_ = labels[np.isin(labels, with_rows) | asked]
+        self.classes_ = all_classes
         named = ~np.isin(self.classes_, with_rows)
         if distinct:
             X, index, weight = distinct_rows(X, index, weight)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,13 +143,19 @@ def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
     return unreadable
 
 
-def drop_unreadable(rows: LabelledRows) -> LabelledRows:
-    """Leave rows of unreadable images out of a fit, with one warning."""
+def drop_unreadable(rows: LabelledRows, known: Collection[Any] = ()) -> LabelledRows:
+    """Leave rows of unreadable images out of a fit, with one warning.
+
+    Raises
+    ------
+    ValueError
+        If no image of a class can be read, unless its label is `known` without these rows.
+    """
     unreadable = unreadable_rows(rows.X)
     if not unreadable.any():
         return rows
-    lost = np.setdiff1d(rows.y, rows.y[~unreadable])
-    if len(lost):
+    lost = [label for label in np.setdiff1d(rows.y, rows.y[~unreadable]) if label not in known]
+    if lost:
         raise ValueError(
             f"Class {str(lost[0])!r} has no readable image: each of its rows of X is NaN "
             "throughout. Give it an image that can be read, or leave the class out of y."
@@ -177,8 +185,8 @@ def all_labels(
     given = np.asarray(classes)
     if given.ndim != 1 or type_of(given) != type_of(y):
         raise ValueError(
-            f"classes={classes!r}: expected a list of labels, with images or without, of the type "
-            f"of y ({y.dtype})."
+            f"classes={reprlib.repr(classes)}: expected a list of labels, with images or without, "
+            f"of the type of y ({y.dtype})."
         )
     missing = np.setdiff1d(labels, given)
     if len(missing):

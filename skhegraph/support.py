@@ -136,6 +136,26 @@ def effective_weights(weight: Floats) -> Floats:
     return weight * (weight.sum() / np.square(weight).sum())
 
 
+def with_rows_from_text(support: Support) -> Support:
+    """Give each class that has a name alone a row where its text says that its images are.
+
+    For a support set whose rows are all of one class, which leave nothing to estimate: the mean of
+    that class, moved by the difference of the texts.
+    """
+    named = support.named
+    assert named is not None and support.n_classes == 1
+    guess = unit_rows(support.visual + named.positive - support.positive)
+    own, others = np.flatnonzero(~named.mask), np.flatnonzero(named.mask)
+    return Support(
+        np.vstack([support.X, guess]),
+        np.concatenate([np.repeat(own, len(support.X)), others]),
+        np.concatenate([support.sample_weight, np.ones(len(others))]),
+        named.merge(support.positive, named.positive),
+        named.merge(support.negative, named.negative),
+        support.logit_scale,
+    )
+
+
 def in_span(support: Support) -> tuple[Support, Floats]:
     """Coordinates of a support set in the span of its rows and positive nodes, and their basis.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from skhegraph import cluster
 from skhegraph.clip import features
-from skhegraph.clip.feature_cache import FeatureStore
+from skhegraph.clip.feature_cache import Entry, FeatureStore
 
 PER_UNIT = {"extract": 2, "store": 500}
 WIDTH = 64
@@ -31,7 +31,6 @@ def transformer(folder: str | None) -> features.CLIPFeatures:
 
 
 def extract(folder: str, unit: int) -> None:
-    features._PIECE = 1  # one transaction per batch
     transformer(folder).transform(images(unit))
 
 
@@ -39,13 +38,14 @@ def rows(unit: int) -> np.ndarray:
     return np.random.default_rng(unit).random((PER_UNIT["store"], WIDTH), dtype=np.float32)
 
 
-def keys_of(store: FeatureStore, unit: int) -> list[bytes]:
-    return [store.key(b"%d %d" % (unit, i)) for i in range(PER_UNIT["store"])]
+def keys_of(unit: int) -> list[bytes]:
+    return [b"%d %d" % (unit, i) for i in range(PER_UNIT["store"])]
 
 
 def store(folder: str, unit: int) -> None:
-    open_ = FeatureStore(folder, "faults", WIDTH, None)
-    open_.get_or_compute(keys_of(open_, unit), lambda missing: rows(unit)[missing])
+    with FeatureStore(folder) as open_:
+        entries = (Entry(row, unit) for row in rows(unit))
+        open_.add(dict(zip(keys_of(unit), entries, strict=True)))
 
 
 def content(unit: int) -> bytes:

@@ -24,7 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from skhegraph import CLIPFeatures, cluster, make_hegraph_pipeline
+from skhegraph import CLIPFeatures, HeGraphClassifier, cluster, make_hegraph_pipeline
 from skhegraph.clip import model as backbone
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not see the tests
@@ -330,6 +330,56 @@ def test_another_extraction_in_the_folder(extract, paths):
         extract(paths=paths[:20], images_per_part=10)
     with pytest.raises(ValueError, match="model_name is 'skhegraph-tiny' there and 'ViT-B-16'"):
         extract(paths=paths[:20], clip=CLIPFeatures("ViT-B-16"))
+
+
+@pytest.mark.parametrize(
+    ("clip", "differs"),
+    [
+        (CLIPFeatures(TINY, draft=False), {"draft"}),
+        (CLIPFeatures(TINY, max_pixels=9), {"max_pixels"}),
+        (CLIPFeatures("RN50", "openai"), {"model_name", "pretrained"}),
+        (CLIPFeatures(TINY, "ignored", batch_size=3, num_workers=2, verbose=1), set()),
+    ],
+)
+def test_item_8_a_manifest_holds_all_that_rows_depend_on(clip, differs, paths):
+    one = cluster.manifest_of(paths, CLIPFeatures(TINY), None, SIZE)
+    other = cluster.manifest_of(paths, clip, None, SIZE)
+    assert {key for key in one if one[key] != other[key]} == differs
+
+
+def test_item_8_a_manifest_names_a_model_by_its_whole_path(paths, monkeypatch, tmp_path):
+    manifests = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        manifests.append(cluster.manifest_of(paths, CLIPFeatures("local-dir:clip"), None, SIZE))
+    assert manifests[0] != manifests[1]
+
+
+def test_item_14_a_part_without_a_readable_image(extract, digits, tmp_path):
+    paths, labels = digits
+    fitted = pipeline().fit(paths[:30], labels[:30])
+    clip = CLIPFeatures(TINY, on_error="nan", cache_dir=tmp_path / "features")
+    mixed = [paths[0], "missing.png", "other.png", "third.png", paths[1]]
+    assert extract(paths=mixed, clip=clip, classifier=fitted["clf"], images_per_part=2) == 5
+    table = cluster.read(tmp_path / "store").to_table()
+    none = [False, True, True, True, False]
+    assert np.isnan(cluster.features_of(table)).all(axis=1).tolist() == none
+    assert table["label"].is_null().to_pylist() == none
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, object, str])
+def test_item_26_labels_and_a_label_for_unknowns_of_a_wider_type(dtype):
+    """In every part the column has one type, whether an unknown is in it or not."""
+    X = np.eye(6) + 0.01
+    y = np.array([0, 0, 1, 1, 2, 2]).astype(str if dtype is object else dtype).astype(dtype)
+    unknown = "none" if dtype in (object, str) else 200 if dtype is np.int8 else -1
+    clf = HeGraphClassifier(text_features="prototypes", unknown_label=unknown).fit(X, y)
+    known = cluster.predict(clf, X)["label"]
+    clf.set_params(unknown_threshold=1e300)
+    turned_away = cluster.predict(clf, X)["label"]
+    assert known.to_pylist() == y.tolist() and turned_away.to_pylist() == [unknown] * 6
+    assert known.type == turned_away.type
 
 
 def test_search(client, digits, tmp_path):

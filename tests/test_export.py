@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import sys
 
 import numpy as np
@@ -130,3 +132,34 @@ def test_without_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r'pip install "skhegraph\[onnx\]"'):
         to_onnx(fitted(HeGraphClassifier, 2)[0], tmp_path / "model.onnx")
+
+
+def test_item_26_a_full_disk_leaves_no_file(tmp_path):
+    """Files may grow to 1 kB, as on a disk with no more room."""
+    clf = fitted(HeGraphClassifier, 3)[0]
+    path = tmp_path / "model.onnx"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for before in (None, "an older model"):
+        if before:
+            path.write_text(before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                to_onnx(clf, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [file.read_text() for file in tmp_path.iterdir()] == [before] * bool(before)
+    signal.signal(signal.SIGXFSZ, ignored)
+    to_onnx(clf, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_weights_in_a_second_file(tmp_path, monkeypatch):
+    clf, Z = fitted(HeGraphClassifier, 9)
+    monkeypatch.setattr("skhegraph.export._LARGEST_FILE", 100)
+    monkeypatch.chdir(tmp_path)
+    to_onnx(clf, "model.onnx")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.weights"]
+    running = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(proba(running, Z), clf.predict_proba(Z), atol=1e-5)

@@ -104,10 +104,10 @@ def test_killed_while_extracting_and_storing(job, kill, work, tmp_path, monkeypa
         assert before + len(done) <= units <= before + len(done) + 1
     assert units > KILLS[job] / 2 and at_work > 0
     if job == "store":
-        store = FeatureStore(tmp_path, "faults", work.WIDTH, None)
-        for unit in range(units):
-            kept = store.get_or_compute(work.keys_of(store, unit), pytest.fail)
-            np.testing.assert_array_equal(kept, work.rows(unit))
+        with FeatureStore(tmp_path) as store:
+            for unit in range(units):
+                kept = [store.find(key, work.WIDTH).row for key in work.keys_of(unit)]
+                np.testing.assert_array_equal(kept, work.rows(unit))
         return
     expected = [work.transformer(None).transform(work.images(unit)) for unit in range(units)]
     monkeypatch.setattr(Backbone, "encode_pixels", lambda *args: pytest.fail("encoded again"))
@@ -161,7 +161,8 @@ def test_disk_full(work, tmp_path):
 
     said = in_fork(fill)
     assert said.startswith(f"OSError: cache_dir: the feature store {tmp_path}")
-    assert "What was stored before is safe: make room" in said and "Delete" not in said
+    assert "What was stored before is safe: make room" in said
+    assert "Delete" not in said and "cache_max_bytes" not in said
     units = stored_units(tmp_path, work.PER_UNIT["store"])
     assert units == 1 or units == 2
     work.store(str(tmp_path), units)  # with room again
@@ -178,34 +179,38 @@ def test_disk_full_while_saving(work, tmp_path):
 
 
 @pytest.fixture
-def read_only(tmp_path_factory):
-    """A store with three rows that this process, in a fork, cannot write even if it is root's."""
+def read_only(digits, tmp_path_factory):
+    """A store of three images that this process, in a fork, cannot write even if it is root's."""
     folder = tmp_path_factory.mktemp("read_only")
-    store = FeatureStore(folder, "n", 4, None)
-    keys = [store.key(bytes([i])) for i in range(4)]
-    store.get_or_compute(keys[:3], lambda missing: np.ones((3, 4)))
-    store.path.chmod(0o444)
+    clip = CLIPFeatures(TINY, device="cpu", cache_dir=folder)
+    rows = clip.transform(digits[0][:3])
+    (folder / "features.sqlite").chmod(0o444)
     folder.chmod(0o555)
     for parent in [folder, *folder.parents][1:4]:  # nobody may pass
         parent.chmod(parent.stat().st_mode | 0o011)
-    yield store, keys
+    yield clip, rows
     folder.chmod(0o755)
 
 
-def test_a_read_only_store_serves_what_it_holds(read_only):
-    store, keys = read_only
+def test_item_31_a_read_only_store_is_noticed_before_anything_is_encoded(
+    read_only, digits, monkeypatch
+):
+    clip, rows = read_only
 
-    def look_up(n: int):
+    def transform(n: int):
         if os.geteuid() == 0:
             os.setuid(65534)
-        return store.get_or_compute(keys[:n], lambda missing: np.zeros((len(missing), 4)))
+        monkeypatch.setattr(Backbone, "encode_pixels", lambda *args: os._exit(1))
+        return clip.transform(digits[0][:n])
 
-    np.testing.assert_array_equal(in_fork(look_up, 3), np.ones((3, 4)))
-    said = in_fork(look_up, 4)
+    np.testing.assert_array_equal(in_fork(transform, 3), rows)
+    clip.set_params(cache_max_bytes=1)  # which cannot be kept
+    np.testing.assert_array_equal(in_fork(transform, 3), rows)
+    said = in_fork(transform, 4)
     assert said.startswith("OSError: cache_dir") and "Make the folder writable" in said
 
 
-@pytest.mark.parametrize("statement", ["PRAGMA user_version = 2", "PRAGMA user_version = 99"])
+@pytest.mark.parametrize("statement", ["PRAGMA user_version = 3", "PRAGMA user_version = 99"])
 def test_a_store_of_another_version(statement, tmp_path):
     clip = CLIPFeatures(TINY, device="cpu", cache_dir=tmp_path)
     clip.transform([np.zeros((8, 8))])
@@ -360,8 +365,7 @@ def test_out_of_memory_with_half_a_batch_says_what_to_set(
         clip.transform(digits[0][:9])
 
 
-def test_out_of_memory_keeps_what_was_stored(small_device, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("skhegraph.clip.features._PIECE", 1)
+def test_out_of_memory_keeps_what_was_stored(small_device, digits, tmp_path):
     clip = CLIPFeatures(TINY, device="cpu", batch_size=4, cache_dir=tmp_path)
     clip.transform(digits[0][:8])
     small_device(1)

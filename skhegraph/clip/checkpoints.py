@@ -19,7 +19,7 @@ from typing import Any
 
 from skhegraph.clip.bundled import BUNDLED
 
-__all__ = ["Checkpoint", "find_checkpoint", "full_name", "weights_in"]
+__all__ = ["Checkpoint", "find_checkpoint", "full_name", "weights_in", "weights_name"]
 
 _ANSWER_SECONDS = 4  # time for the hub to answer, unless HF_HUB_ETAG_TIMEOUT is set
 _CONFIG = "open_clip_config.json"
@@ -64,6 +64,15 @@ class Checkpoint:
         # In the hub's cache this file names the snapshot to take.
         parents = found[0].absolute().parents
         return [*found, *(parent / "refs" / "main" for parent in parents[2:3])]
+
+
+def weights_name(model_name: str, pretrained: str | os.PathLike[str] | None) -> str | None:
+    """Tag or file of a model's weights; None where the model's name brings them along."""
+    if not isinstance(model_name, str) or not model_name:
+        raise ValueError(f"model_name must be a non-empty str, got {model_name!r}.")
+    if model_name in BUNDLED or model_name.startswith(("hf-hub:", "local-dir:")) or not pretrained:
+        return None
+    return os.fspath(pretrained)
 
 
 def full_name(model_name: str, pretrained: str | None) -> tuple[str, str | None]:

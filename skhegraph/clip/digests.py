@@ -1,30 +1,35 @@
-"""Digests that tell one image from another, for the keys of stored features.
+"""Content of an image and its digest, which tells one from another: the key of stored features.
 
-A file that was read before and did not change since is not read again.
+A file is read once: what is decoded is what the digest is of, whatever happens to the file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
 from typing import Any
 
-from skhegraph.clip.image_files import check_regular
-from skhegraph.clip.images import ImageDecodeError, decode_image, is_file, read_all
+from skhegraph.clip.fingerprint import file_stamp, is_settled, stamp_of
+from skhegraph.clip.image_files import check_regular, is_damage
+from skhegraph.clip.images import (
+    ImageDecodeError,
+    check_is_image,
+    decode_image,
+    is_file,
+    read_all,
+)
 from skhegraph.clip.unreadable import why_unreadable
 
-__all__ = ["image_digest", "known_digest"]
+__all__ = ["known_digest", "read_image"]
 
-# A file that changed so recently may change again within one tick of its time stamps.
-_UNSETTLED_NS = 2 * 10**9
 _MAX_DIGESTS = 2**17
-_CHUNK = 2**20  # bytes read at a time
+# Bytes from which on a file, such as a film, is not read whole unless it begins as an image.
+_LARGE = 2**26
 _digests: dict[tuple[int, ...], bytes] = {}
 
 
-def image_digest(source: Any) -> bytes:
-    """Digest that tells one image from another: of the file's bytes, or of the decoded pixels.
+def read_image(source: Any) -> tuple[Any, bytes]:
+    """Read an image once, and digest what was read.
 
     Parameters
     ----------
@@ -33,6 +38,8 @@ def image_digest(source: Any) -> bytes:
 
     Returns
     -------
+    bytes or PIL.Image.Image
+        Content of a file, or the RGB image of what is none: what :func:`decode_image` takes.
     bytes
         20 bytes, equal for equal images of one kind.
 
@@ -43,17 +50,19 @@ def image_digest(source: Any) -> bytes:
     """
     try:
         if isinstance(source, (str, os.PathLike)):
-            return _file_digest(os.fspath(source))
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            return _digest(source)
+            return _read_file(os.fspath(source))
         if is_file(source):
-            return _digest(read_all(source))
+            source = read_all(source)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return source, _digest(source)
     except ImageDecodeError:
         raise
     except (OSError, ValueError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(source, error)) from error
     image = decode_image(source)
-    return _digest(f"RGB {image.size} ".encode() + image.tobytes())
+    return image, _digest(f"RGB {image.size} ".encode() + image.tobytes())
 
 
 def known_digest(source: Any) -> bytes | None:
@@ -61,8 +70,8 @@ def known_digest(source: Any) -> bytes | None:
     if not isinstance(source, (str, os.PathLike)):
         return None
     try:
-        return _digests.get(_stamp(os.fspath(source)))
-    except (OSError, ValueError):  # image_digest says why
+        return _digests.get(file_stamp(source))
+    except (OSError, ValueError):  # read_image says why
         return None
 
 
@@ -70,30 +79,18 @@ def _digest(content: bytes | bytearray | memoryview) -> bytes:
     return hashlib.blake2b(content, digest_size=20).digest()
 
 
-def _read_digest(path: str) -> bytes:
-    """Digest of a file's content, the same as of its bytes, in little memory."""
+def _read_file(path: str) -> tuple[bytes, bytes]:
+    """Read a file; keep its digest under its stamp unless it may change within a tick."""
     check_regular(path)
-    digest = hashlib.blake2b(digest_size=20)
+    if os.stat(path).st_size > _LARGE:
+        check_is_image(path)
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
-
-
-def _file_digest(path: str) -> bytes:
-    """Digest of a file, kept under its stamp unless it may change within a tick of the clock."""
-    stamp = _stamp(path)
-    digest = _digests.get(stamp)
-    if digest is None:
-        digest = _read_digest(path)
-        if time.time_ns() - max(stamp[-2:]) > _UNSETTLED_NS:
-            if len(_digests) >= _MAX_DIGESTS:
-                _digests.clear()
-            _digests[stamp] = digest
-    return digest
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes whenever a file does."""
-    s = os.stat(path)
-    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+        before = stamp_of(os.fstat(file.fileno()))
+        content = file.read()
+        stamp = stamp_of(os.fstat(file.fileno()))
+    digest = _digest(content)
+    if stamp == before and is_settled(stamp):
+        if len(_digests) >= _MAX_DIGESTS:
+            _digests.clear()
+        _digests[stamp] = digest
+    return content, digest

@@ -7,170 +7,286 @@ values are plain float32 bytes (nothing is unpickled), each with a checksum. It 
 of the file system: a store that several processes write must not lie on a network file system
 without them.
 
-A store that cannot be written serves what it holds. A row that it lacks is then an error, as is a
-full disk; what was stored before stays. A store of another layout, from another version of this
-package, is refused; rows of one that made features in another way are not found.
+A store that cannot be written serves what it holds; writing to it is an error, as is a full disk,
+and what was stored before stays. A store of an earlier layout is emptied, and its images are
+encoded once more; one of a later version of this package is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import sqlite3
-import time
+import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skhegraph.clip.fingerprint import FileStamps, is_unchanged
+
 # Seconds to wait for another process that is writing.
 _LOCK_TIMEOUT = 60.0
 # Layout of the file. Another version of the package may have another one.
-_LAYOUT = 1
-# Keys per statement.
-_LOOKUP_CHUNK = 500
+_LAYOUT = 2
+# Features, oldest first by their rowid, with the pixels that were decoded; what is known of models
+# as JSON; and the bytes of all features, which a bound is compared with at each write.
+_TABLES = (
+    "CREATE TABLE features (key BLOB PRIMARY KEY, row BLOB NOT NULL, pixels INTEGER, "
+    "checksum INTEGER)",
+    "CREATE TABLE models (name TEXT, files TEXT, facts TEXT, PRIMARY KEY (name, files))",
+    "CREATE TABLE total (bytes INTEGER)",
+    "INSERT INTO total VALUES (0)",
+    "CREATE TRIGGER added AFTER INSERT ON features BEGIN "
+    "UPDATE total SET bytes = bytes + LENGTH(NEW.row); END",
+    "CREATE TRIGGER removed AFTER DELETE ON features BEGIN "
+    "UPDATE total SET bytes = bytes - LENGTH(OLD.row); END",
+    f"PRAGMA user_version = {_LAYOUT}",
+)
 
-__all__ = ["FeatureStore"]
+__all__ = ["Entry", "FeatureStore"]
 
 Floats = NDArray[np.floating[Any]]
+
+
+class Entry(NamedTuple):
+    """What a store holds of an image: its features, and how many pixels were decoded for them."""
+
+    row: Floats
+    pixels: int
 
 
 class FeatureStore:
     """Features of images under `folder`, shared by threads, processes and runs.
 
+    :class:`CLIPFeatures` fills it, given `cache_dir`; ``len(store)`` is its number of images.
+
     Parameters
     ----------
     folder : path
-        Made if it is missing; holds one file, ``features.sqlite``, and its journal.
-    namespace : str
-        What else the features depend on, such as the fingerprint of the model.
-    width : int
-        Feature width.
-    max_bytes : int or None
-        Bound on the stored features; the oldest go first. None sets no bound.
+        Made if it is missing, "~" expanded; holds one file, ``features.sqlite``, and its journal.
+    max_bytes : int or None, default=None
+        Bound on the stored features, kept at each write and when the store is closed; the oldest
+        go first. None sets no bound.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_sample_images
+    >>> from skhegraph import CLIPFeatures
+    >>> from skhegraph.clip.feature_cache import FeatureStore
+    >>> folder = tempfile.mkdtemp()
+    >>> X = CLIPFeatures("skhegraph-tiny", cache_dir=folder).transform(load_sample_images().images)
+    >>> with FeatureStore(folder) as store:
+    ...     print(len(store), store.size() < 100_000)
+    ...     store.prune(max_bytes=512)
+    ...     print(len(store))
+    2 True
+    1
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], namespace: str, width: int, max_bytes: int | None
-    ) -> None:
-        self.path = Path(folder) / "features.sqlite"
-        self.namespace = hashlib.sha256(namespace.encode()).digest()
-        self.width = width
+    def __init__(self, folder: str | os.PathLike[str], max_bytes: int | None = None) -> None:
+        self.path = Path(os.path.expanduser(os.fsdecode(folder))) / "features.sqlite"
         self.max_bytes = max_bytes
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()  # one connection for all threads
+        _make_folder(self.path.parent)
+        with self._errors():
+            self._db = sqlite3.connect(
+                self.path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._lay_out(self._db)
+            except BaseException:
+                self._db.close()
+                raise
 
-    def key(self, image: bytes) -> bytes:
-        """Digest of an image (or of its digest) within the namespace."""
-        return hashlib.blake2b(image, digest_size=20, key=self.namespace).digest()
+    def __enter__(self) -> FeatureStore:
+        return self
 
-    def get_or_compute(
-        self, keys: Sequence[bytes], compute: Callable[[list[int]], Floats]
-    ) -> Floats:
-        """Rows of the keys; those not stored are computed and stored.
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-        Two writers may compute the same row at the same time: the first one stored counts, and
-        both return it.
+    def __len__(self) -> int:
+        with self._using() as db:
+            return int(db.execute("SELECT COUNT(*) FROM features").fetchone()[0])
+
+    def size(self) -> int:
+        """Size of the file in bytes: the features, and what it takes to find them."""
+        return self.path.stat().st_size
+
+    def prune(self, max_bytes: int) -> None:
+        """Drop features, the oldest first, and shrink the file.
 
         Parameters
         ----------
-        keys : sequence of bytes
-            Distinct keys.
-        compute : callable
-            Takes the positions of missing keys and returns their rows, shape (n_missing, width);
-            rows that are not finite are not stored. It runs outside of any lock.
-
-        Returns
-        -------
-        ndarray of shape (n_keys, width), float32
-            One row per key.
-
-        Raises
-        ------
-        OSError
-            If the file is no store or cannot be read or written.
+        max_bytes : int
+            Bytes of features that are kept at most; 0 empties the store.
         """
-        out = np.empty((len(keys), self.width), dtype=np.float32)
-        with self._open() as db:
-            missing = self._look_up(db, keys, range(len(keys)), out)
-        if missing:
-            out[missing] = compute(missing)
-            done = [i for i in missing if np.isfinite(out[i]).all()]
-            with self._open() as db:
-                db.execute("BEGIN IMMEDIATE")
-                still_missing = self._look_up(db, keys, done, out)
-                self._write(db, [(keys[i], out[i]) for i in still_missing])
-                db.execute("COMMIT")
-        return out
+        with self._using() as db:
+            if _excess(db, max_bytes) > 0:
+                with _transaction(db):
+                    _prune(db, max_bytes)
+
+    def close(self) -> None:
+        """Keep the bound, and let go of the file."""
+        try:
+            if self.max_bytes is not None:
+                with suppress(OSError):  # where it cannot be written
+                    self.prune(self.max_bytes)
+        finally:
+            self._db.close()
+
+    def find(self, key: bytes, width: int) -> Entry | None:
+        """Entry of a key; None if it is missing or damaged."""
+        with self._using() as db:
+            return _find(db, key, width)
+
+    def add(self, entries: Mapping[bytes, Entry]) -> dict[bytes, Floats]:
+        """Store entries in one transaction, and return the rows that are there then.
+
+        Two writers may make the same row at the same time: the first one stored counts.
+        """
+        rows = {}
+        with self._using() as db, _transaction(db):
+            for key, entry in entries.items():
+                found = _find(db, key, len(entry.row))
+                rows[key] = entry.row if found is None else found.row
+                if found is None:
+                    blob = entry.row.astype("<f4").tobytes()
+                    values = (key, blob, entry.pixels, _checksum(blob, entry.pixels))
+                    db.execute("DELETE FROM features WHERE key = ?", (key,))  # a damaged one
+                    db.execute("INSERT INTO features VALUES (?, ?, ?, ?)", values)
+            if self.max_bytes is not None:
+                _prune(db, self.max_bytes)
+        return rows
+
+    def check_writable(self) -> None:
+        """Raise OSError if nothing can be written, before work is done that would be lost."""
+        with self._using() as db, _transaction(db):
+            db.execute("UPDATE total SET bytes = bytes")
+
+    def find_model(self, name: str) -> list[Any] | None:
+        """What was added for a model whose files did not change since; else None."""
+        with self._using() as db:
+            query = "SELECT files, facts FROM models WHERE name = ?"
+            known = db.execute(query, (name,)).fetchall()
+        for files, facts in known:
+            if is_unchanged(json.loads(files), if_gone=False):
+                return list(json.loads(facts))
+        return None
+
+    def add_model(self, name: str, files: FileStamps, facts: Sequence[Any]) -> None:
+        """Keep what is known of a model while its files are as they are, if the store can."""
+        values = (name, json.dumps(files, sort_keys=True), json.dumps(facts))
+        with suppress(OSError), self._using() as db, _transaction(db):
+            db.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", values)
+
+    def drop_model(self, name: str) -> None:
+        """Forget a model."""
+        with self._using() as db, _transaction(db):
+            db.execute("DELETE FROM models WHERE name = ?", (name,))
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Connection that rolls back what is not committed when it closes."""
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time."""
+        with self._lock, self._errors():
+            yield self._db
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            with closing(
-                sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, isolation_level=None)
-            ) as db:
-                self._check_layout(db)
-                yield db
+            yield
         except sqlite3.Error as error:
             raise OSError(
                 f"cache_dir: the feature store {self.path} cannot be used ({error}). "
                 f"{_remedy(error)}"
             ) from error
 
-    def _check_layout(self, db: sqlite3.Connection) -> None:
-        """Lay out a new file; raise OSError if an old one is of another layout."""
-        layout = db.execute("PRAGMA user_version").fetchone()[0]
-        if layout == 0:
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, "
-                "row BLOB NOT NULL, checksum INTEGER, written REAL)"
-            )
-            db.execute(f"PRAGMA user_version = {_LAYOUT}")
-        elif layout != _LAYOUT:
+    def _lay_out(self, db: sqlite3.Connection) -> None:
+        """Lay out a file that is new or of an earlier layout; refuse one of a later layout."""
+        if (layout := _layout(db)) == _LAYOUT:
+            return
+        if layout > _LAYOUT:
             raise OSError(
                 f"cache_dir: the feature store {self.path} has layout {layout}, from another "
                 f"version of skhegraph; this one reads and writes layout {_LAYOUT}. Choose another "
                 "cache_dir, or delete it (features are computed again)."
             )
+        if layout:
+            with _transaction(db):
+                if _layout(db) == layout:
+                    db.execute("DROP TABLE features")
+                    db.execute("PRAGMA user_version = 0")
+        db.execute("PRAGMA auto_vacuum = FULL")  # a file shrinks with its rows
+        if layout:
+            db.execute("VACUUM")  # without which an old file stays as it was
+        with _transaction(db):
+            if _layout(db) == 0:
+                for statement in _TABLES:
+                    db.execute(statement)
 
-    def _look_up(
-        self, db: sqlite3.Connection, keys: Sequence[bytes], wanted: Sequence[int], out: Floats
-    ) -> list[int]:
-        """Fill the stored rows; return the positions that are missing or damaged."""
-        missing = []
-        for start in range(0, len(wanted), _LOOKUP_CHUNK):
-            positions = wanted[start : start + _LOOKUP_CHUNK]
-            chunk = [keys[i] for i in positions]
-            marks = ",".join("?" * len(chunk))
-            query = f"SELECT key, row, checksum FROM features WHERE key IN ({marks})"
-            found = {key: (row, checksum) for key, row, checksum in db.execute(query, chunk)}
-            for i in positions:
-                row, checksum = found.get(keys[i], (b"", None))
-                if len(row) == 4 * self.width and zlib.crc32(row) == checksum:
-                    out[i] = np.frombuffer(row, dtype="<f4")
-                else:
-                    missing.append(i)
-        return missing
 
-    def _write(self, db: sqlite3.Connection, rows: Sequence[tuple[bytes, Floats]]) -> None:
-        """Insert rows and evict the oldest beyond the bound, in the open transaction."""
-        now = time.time()
-        blobs = ((key, row.astype("<f4").tobytes()) for key, row in rows)
-        db.executemany(
-            "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
-            ((key, blob, zlib.crc32(blob), now) for key, blob in blobs),
-        )
-        if self.max_bytes is not None:
-            db.execute(
-                "DELETE FROM features WHERE key IN (SELECT key FROM (SELECT key, SUM(LENGTH(row)) "
-                "OVER (ORDER BY written DESC, rowid DESC) AS total FROM features) "
-                "WHERE total > ?)",
-                (self.max_bytes,),
-            )
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(
+            f"cache_dir={str(folder)!r} is a file, or lies in one: name a folder, which is made "
+            "if it is missing."
+        ) from error
+    except OSError as error:
+        raise OSError(
+            f"cache_dir={str(folder)!r} cannot be made ({error.strerror}): name a folder that you "
+            "may write."
+        ) from error
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Write all or nothing, alone among the writers."""
+    db.execute("BEGIN IMMEDIATE")
+    with db:  # commits, or rolls back
+        yield
+
+
+def _layout(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _find(db: sqlite3.Connection, key: bytes, width: int) -> Entry | None:
+    query = "SELECT row, pixels, checksum FROM features WHERE key = ?"
+    row, pixels, checksum = db.execute(query, (key,)).fetchone() or (b"", 0, None)
+    if len(row) != 4 * width or _checksum(row, pixels) != checksum:
+        return None
+    return Entry(np.frombuffer(row, dtype="<f4"), pixels)
+
+
+def _checksum(row: bytes, pixels: int) -> int:
+    return zlib.crc32(row, zlib.crc32(str(pixels).encode()))
+
+
+def _excess(db: sqlite3.Connection, max_bytes: int) -> int:
+    """Bytes of features beyond a bound."""
+    return int(db.execute("SELECT bytes FROM total").fetchone()[0]) - max_bytes
+
+
+def _prune(db: sqlite3.Connection, max_bytes: int) -> None:
+    """Drop the oldest features beyond a bound, in the open transaction."""
+    excess, last = _excess(db, max_bytes), 0
+    ages = db.execute("SELECT rowid, LENGTH(row) FROM features ORDER BY rowid")
+    while excess > 0 and (oldest := ages.fetchone()):
+        last, excess = oldest[0], excess - oldest[1]
+    ages.close()
+    db.execute("DELETE FROM features WHERE rowid <= ?", (last,))
 
 
 def _remedy(error: sqlite3.Error) -> str:
@@ -186,7 +302,7 @@ def _remedy(error: sqlite3.Error) -> str:
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")):
         return (
             "The disk may be full or failing. What was stored before is safe: make room and run "
-            "again, set cache_max_bytes, or choose another cache_dir."
+            "again, or choose another cache_dir."
         )
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return (

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_consistent_length, check_scalar
 
 from skhegraph._sklearn import TransformerMixin
-from skhegraph.clip.digests import image_digest, known_digest
+from skhegraph.clip.encoding import Encoding
+from skhegraph.clip.feature_cache import FeatureStore
 from skhegraph.clip.image_files import MAX_PIXELS
-from skhegraph.clip.images import (
-    ImageDecodeError,
-    as_image_list,
-    decode_image,
-    describe_source,
-)
-from skhegraph.clip.threads import map_ahead
-from skhegraph.clip.views import make_views
+from skhegraph.clip.images import as_image_list, describe_source
+from skhegraph.clip.known_model import KnownModel
 from skhegraph.labelled_rows import refuse_missing_labels
 from skhegraph.versioned import VersionedEstimator
 
 if TYPE_CHECKING:
-    from skhegraph.clip.feature_cache import FeatureStore
     from skhegraph.clip.model import Backbone
 
 __all__ = ["CLIPFeatures"]
 
-_PIECE = 16  # batches per transaction of the feature store: what a kill can lose
+# What an error names at most: a screen of inputs, and of each reason what fits into a few lines.
+_LISTED, _LONG = 20, 400
 
 
 class CLIPFeatures(TransformerMixin, VersionedEstimator):
@@ -59,8 +53,8 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         "auto" takes CUDA, else MPS, else the CPU; or "cpu", "cuda", "cuda:1", "mps". On an
         accelerator the model runs in half precision.
     batch_size : int, default=64
-        Images per forward pass. It changes speed and memory, not the result (beyond rounding:
-        1e-6 on the CPU, about 1e-3 in the half precision of an accelerator).
+        Images, or views of images, per forward pass. It changes speed and memory, not the result
+        (beyond rounding: 1e-6 on the CPU, about 1e-3 in the half precision of an accelerator).
     num_workers : int or None, default=None
         Threads that decode and resize while the model runs. None takes the number of CPU
         cores, 8 at most.
@@ -73,10 +67,15 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
     cache_dir : str, path or None, default=None
         Folder of an on-disk store of features, shared by processes and runs: an image whose
         bytes were encoded before by the same model, with the same preprocessing, is not encoded
-        again. A kill loses the images of one transaction (16 batches), nothing before. Processes
-        that share it need a file system with locks, which some network file systems lack.
+        again, and where nothing is to be encoded the model is not loaded. Each batch is stored as
+        it is finished, whatever ends the call. "~" is expanded; a relative path is taken from the
+        working directory of each call, also in a pipeline that was saved and is loaded elsewhere:
+        set None before saving to leave no folder there. Processes that share a store need a file
+        system with locks, which some network file systems lack. Its size and pruning:
+        :class:`skhegraph.clip.feature_cache.FeatureStore`.
     cache_max_bytes : int or None, default=None
-        Bound on the stored features; the oldest go first. None sets no bound.
+        Bound on the stored features, kept by each call; the oldest go first, and the file shrinks
+        with them. None sets no bound.
     max_pixels : int or None, default=67_108_864
         Bound on the pixels of a file, so that none fills the memory: in each of `num_workers`
         threads a pixel takes 4 to 10 bytes, of WebP and JPEG 2000 up to 20. A larger file cannot be
@@ -88,8 +87,8 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         whole files was 0.9993 at least (0.9988 for a mosaic of sixteen). False decodes whole
         files, except as `max_pixels` says.
     on_error : {"raise", "nan"}, default="raise"
-        What to do with inputs that cannot be read: one error that names them all, or a row of
-        NaN for each and a warning.
+        What to do with inputs that cannot be read: one error that counts them all and names the
+        first twenty, or a row of NaN for each and a warning.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -151,7 +150,9 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> CLIPFeatures:
-        """Check the parameters and the container of images, and load the model.
+        """Check the parameters and the container of images, and load the model if need be.
+
+        A store in `cache_dir` that knows the model, whose files did not change, spares loading it.
 
         Parameters
         ----------
@@ -180,7 +181,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         if y is not None:
             refuse_missing_labels(y)
             check_consistent_length(images, y)
-        self.n_features_out_ = self._load_backbone().n_features
+        self.n_features_out_ = self._width()
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -240,7 +241,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         ndarray of D str objects
             Names, padded so that they sort. Loads the model if `fit` has not been called.
         """
-        width = getattr(self, "n_features_out_", None) or self._load_backbone().n_features
+        width = getattr(self, "n_features_out_", None) or self._width()
         digits = len(str(width - 1))
         return np.array([f"clip{i:0{digits}d}" for i in range(width)], dtype=object)
 
@@ -266,133 +267,93 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
                 check_scalar(getattr(self, name), name, Integral, min_val=1)
         if not isinstance(self.draft, (bool, np.bool_)):
             raise TypeError(f"draft must be True or False, got {self.draft!r}.")
+        if self.cache_dir is not None:
+            if not isinstance(self.cache_dir, (str, os.PathLike)):
+                raise TypeError(f"cache_dir must be a path or None, got {self.cache_dir!r}.")
+            if not os.fspath(self.cache_dir):
+                raise ValueError("cache_dir='' names no folder: give a path, or None for no store.")
         if self.on_error not in ("raise", "nan"):
             raise ValueError(f"on_error must be 'raise' or 'nan', got {self.on_error!r}.")
 
     def _load_backbone(self) -> Backbone:
         from skhegraph.clip.model import load_backbone
 
+        return load_backbone(*self._names())
+
+    def _names(self) -> tuple[str, str | None, str]:
         pretrained = None if self.pretrained is None else os.fspath(self.pretrained)
-        return load_backbone(self.model_name, pretrained, self.device)
+        return self.model_name, pretrained, self.device
+
+    def _width(self) -> int:
+        with self._model() as (model, _):
+            return model.n_features
+
+    @contextmanager
+    def _model(self) -> Iterator[tuple[KnownModel, FeatureStore | None]]:
+        """The model, loaded only where no store knows it, and the store, open."""
+        with ExitStack() as stack:
+            store = None
+            if self.cache_dir is not None:
+                store = stack.enter_context(FeatureStore(self.cache_dir, self.cache_max_bytes))
+            yield KnownModel(*self._names(), store), store
 
     def _rows(self, X: Any, n_views: int) -> np.ndarray:
         self._check_params()
         items = as_image_list(X)
         which, first = _number_distinct([_identity(item) for item in items])
-        backbone = self._load_backbone()
-        encode = self._encode if self.cache_dir is None else self._encode_through_store
-        features, errors = encode([items[i] for i in first], backbone, n_views)
+        with self._model() as (model, store):
+            encoding = Encoding(
+                model,
+                store,
+                n_views,
+                self.batch_size,
+                self.num_workers,
+                self.max_pixels,
+                bool(self.draft),
+                self.verbose,
+                all_or_none=self.on_error == "raise",
+            )
+            features, errors, dark = encoding.rows([items[i] for i in first])
+        if dark:
+            listed = _list_of(items, which, dark, "come out near black")
+            warnings.warn(
+                f"{listed}\nWhite is 65535 in images of 16 bits: if the values of these are of 12 "
+                "bits or fewer, scale them first, those of 12 bits by 16.",
+                UserWarning,
+                stacklevel=4,
+            )
         if errors:
-            self._report(items, {i: errors[n] for i, n in enumerate(which) if n in errors})
+            self._report(_list_of(items, which, errors, "cannot be read"))
         return features[which]
 
-    def _encode(
-        self, sources: Sequence[Any], backbone: Backbone, n_views: int
-    ) -> tuple[np.ndarray, dict[int, str]]:
-        """Encode distinct images; return their features and the reasons of those unreadable."""
-        features = np.full((len(sources), backbone.n_features), np.nan, dtype=np.float32)
-        errors: dict[int, str] = {}
-
-        least_side = backbone.least_side if self.draft else None
-
-        def read(source: Any) -> list[np.ndarray] | str:
-            try:
-                image = decode_image(source, least_side, self.max_pixels)
-                return [backbone.resize(view) for view in make_views(image, n_views)]
-            except ImageDecodeError as error:
-                return str(error)
-
-        per_batch = max(1, self.batch_size // n_views)
-        results = map_ahead(read, sources, self.num_workers, ahead=2 * per_batch)
-        decoded = enumerate(_progress(results, len(sources), self.verbose))
-        for batch in iter(lambda: dict(islice(decoded, per_batch)), {}):
-            views = {i: result for i, result in batch.items() if not isinstance(result, str)}
-            errors.update((i, result) for i, result in batch.items() if i not in views)
-            if views and not (errors and self.on_error == "raise"):
-                rows = backbone.encode_pixels(list(chain.from_iterable(views.values())))
-                features[list(views)] = _unit_means(rows, n_views)
-        return features, errors
-
-    def _encode_through_store(
-        self, sources: Sequence[Any], backbone: Backbone, n_views: int
-    ) -> tuple[np.ndarray, dict[int, str]]:
-        """Encode the images that the store does not hold; as `_encode`."""
-        from skhegraph.clip.feature_cache import FeatureStore
-
-        store = FeatureStore(
-            cast("str", self.cache_dir),
-            self._namespace(backbone, n_views),
-            backbone.n_features,
-            self.cache_max_bytes,
-        )
-        keys = self._store_keys(sources, store)
-        which, first = _number_distinct(keys)
-        features = np.full((len(first), backbone.n_features), np.nan, dtype=np.float32)
-        errors = {n: k for n, i in enumerate(first) if isinstance(k := keys[i], str)}
-        readable = [n for n in range(len(first)) if n not in errors]
-
-        def compute(missing: list[int]) -> np.ndarray:
-            images = [sources[first[part[i]]] for i in missing]
-            rows, unreadable = self._encode(images, backbone, n_views)
-            errors.update({part[missing[j]]: reason for j, reason in unreadable.items()})
-            return rows
-
-        piece = _PIECE * self.batch_size
-        for start in range(0, len(readable), piece):
-            part = readable[start : start + piece]
-            features[part] = store.get_or_compute(
-                [cast("bytes", keys[first[n]]) for n in part], compute
-            )
-        return features[which], {i: errors[n] for i, n in enumerate(which) if n in errors}
-
-    def _namespace(self, backbone: Backbone, n_views: int) -> str:
-        """What features depend on besides the image."""
-        draft = f" least side {backbone.least_side}" if self.draft else ""
-        views = f" {n_views} views" if n_views > 1 else ""
-        return backbone.fingerprint() + draft + views
-
-    def _store_keys(self, sources: Sequence[Any], store: FeatureStore) -> list[bytes | str]:
-        """Key of each image, or why it has none; a file whose digest is known is not read."""
-
-        def read_digest(source: Any) -> bytes | str:
-            try:
-                return image_digest(source)
-            except ImageDecodeError as error:
-                return str(error)
-
-        digests: list[bytes | str | None] = [known_digest(source) for source in sources]
-        unknown = [i for i, digest in enumerate(digests) if digest is None]
-        to_read = [sources[i] for i in unknown]
-        read = map_ahead(read_digest, to_read, self.num_workers, ahead=2 * self.batch_size)
-        for i, digest in zip(unknown, read, strict=True):
-            digests[i] = digest
-        return [store.key(d) if isinstance(d, bytes) else str(d) for d in digests]
-
-    def _report(self, items: Sequence[Any], reasons: dict[int, str]) -> None:
+    def _report(self, unreadable: str) -> None:
         """Raise, or warn of, all unreadable inputs at once."""
-        message = f"{len(reasons)} of {len(items)} images cannot be read:\n" + "\n".join(
-            f"  [{position}] {describe_source(items[position])}: {reason}"
-            for position, reason in reasons.items()
-        )
         if self.on_error == "raise":
             raise ValueError(
-                f"{message}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
+                f"{unreadable}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
                 "HeGraphClassifier, to predict)."
             )
         warnings.warn(
-            f"{message}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
+            f"{unreadable}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
             "predicts its unknown_label for them, which must be set.",
             UserWarning,
             stacklevel=5,
         )
 
 
-def _unit_means(rows: np.ndarray, n: int) -> np.ndarray:
-    """Mean of each n rows in turn, at unit length."""
-    if n == 1:
-        return rows
-    means: np.ndarray = normalize(rows.reshape(-1, n, rows.shape[1]).mean(axis=1))
-    return means
+def _list_of(
+    items: Sequence[Any], which: Sequence[int], reasons: Mapping[int, str], what: str
+) -> str:
+    """Count and list, up to a bound, the inputs for whose distinct image there is a reason."""
+    positions = [i for i, n in enumerate(which) if n in reasons]
+    lines = [f"{len(positions)} of {len(items)} images {what}:"]
+    for i in positions[:_LISTED]:
+        reason = reasons[which[i]]
+        short = reason if len(reason) <= _LONG else f"{reason[:_LONG]}..."
+        lines.append(f"  [{i}] {describe_source(items[i])}: {short}")
+    if len(positions) > _LISTED:
+        lines.append(f"  ... and {len(positions) - _LISTED} more.")
+    return "\n".join(lines)
 
 
 def _identity(item: Any) -> Hashable:
@@ -415,11 +376,3 @@ def _number_distinct(values: Sequence[Hashable]) -> tuple[list[int], list[int]]:
             first.append(position)
         which.append(number)
     return which, first
-
-
-def _progress(results: Iterator[Any], total: int, verbose: int) -> Iterator[Any]:
-    if not verbose:
-        return results
-    from tqdm.auto import tqdm
-
-    return iter(tqdm(results, total=total, desc="CLIPFeatures", unit="image"))

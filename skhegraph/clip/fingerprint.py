@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -14,11 +15,21 @@ from skhegraph.clip.images import decoder_versions
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FileStamps", "file_stamp", "fingerprint", "is_unchanged", "stamp_files"]
+__all__ = [
+    "FileStamps",
+    "file_stamp",
+    "fingerprint",
+    "is_settled",
+    "is_unchanged",
+    "stamp_files",
+    "stamp_of",
+]
 
 FileStamps = Mapping[str, tuple[int, ...]]
 """Files by their paths, each with what changes whenever it does."""
 
+# A file that changed so recently may change again within one tick of its time stamps.
+_UNSETTLED_NS = 2 * 10**9
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
@@ -76,6 +87,11 @@ def stamp_of(status: os.stat_result) -> tuple[int, ...]:
     return (
         status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )  # fmt: skip
+
+
+def is_settled(stamp: tuple[int, ...]) -> bool:
+    """Tell whether a stamp that was just taken will change if the file does from now on."""
+    return time.time_ns() - max(stamp[-2:]) > _UNSETTLED_NS
 
 
 def stamp_files(paths: Iterable[str | os.PathLike[str]]) -> FileStamps:

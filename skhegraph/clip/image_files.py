@@ -6,6 +6,7 @@ may be decoded, that nothing but regular files is opened, and which exceptions m
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -22,11 +23,24 @@ from skhegraph.clip.unreadable import HEIF_PACKAGE, RefusedFormat, TooManyPixels
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DAMAGED", "MAX_PIXELS", "check_regular", "is_damage", "load_image", "turn_upright"]
+__all__ = [
+    "DAMAGED",
+    "DARK",
+    "MAX_PIXELS",
+    "check_regular",
+    "identify",
+    "is_damage",
+    "load_image",
+    "note_if_dark",
+    "turn_upright",
+]
 
 #: Pixels that are decoded at most, unless the user says otherwise: 8192 x 8192. At the peak a pixel
 #: takes 4 to 10 bytes; of WebP and JPEG 2000, up to 20.
 MAX_PIXELS = 2**26
+
+#: Entry in the ``info`` of a decoded image that tells why it is nearly black.
+DARK = "skhegraph dark"
 
 #: Formats of Pillow that are not read, and why.
 REFUSED_FORMATS = {
@@ -56,6 +70,9 @@ DAMAGED = (
 # From here on a JPEG file is decoded at half its size, whatever the model reads. It does not follow
 # the user's bound, so that features do not depend on that.
 _HUGE_JPEG = 2**26
+# Largest value where 12 bits of 16 are in use, as in the files of many cameras and scanners.
+_TWELVE_BITS = 2**12 - 1
+_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # not the image's fault
 _BUGS = (TypeError, AttributeError)  # damage where a decoder raises them, else a mistake
 _STRETCHED = {"1": 255, "L;2": 85, "L;4": 17}  # raw modes of grey with 1, 2 or 4 bits: 255 / most
 _ORIENTATION = 0x0112  # tag of EXIF
@@ -101,13 +118,21 @@ def load_image(source: Any, least_side: int | None, max_pixels: int | None) -> I
         What Pillow makes of damaged data.
     """
     with _binary(source) as file:
-        image = _identify_heif_too(file, source)
+        image = _frame_of(_identify_heif_too(file, source))
         _bound_pixels(image, least_side, max_pixels)
-        clear = _clear_value(image)
+        clear, cut = _clear_value(image), _is_cut(image)
         image.load()
+        if cut:
+            note_if_dark(image, 256 * _brightest(image) + 255)
         if clear is not None:
             image.info["transparency"] = clear
         return turn_upright(image)
+
+
+def identify(path: str | os.PathLike[str]) -> None:
+    """Raise what :func:`load_image` does where a file is of no known format; read its header."""
+    with _binary(path) as file:
+        _identify_heif_too(file, path)
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
@@ -139,6 +164,39 @@ def turn_upright(image: Image.Image) -> Image.Image:
     return turned
 
 
+def note_if_dark(image: Image.Image, high: int) -> None:
+    """Note it where an image of 16 bits, whose largest value is `high`, uses 12 of them or fewer.
+
+    It may be a night sky, or values that should have been scaled: only the user can tell.
+    """
+    if high <= _TWELVE_BITS:
+        image.info[DARK] = f"no value is above {high} of 65535"
+
+
+def _frame_of(image: ImageFile.ImageFile) -> Any:
+    """Image in an icon, whose palette, transparency and true size Pillow's icon loses."""
+    if image.format == "ICO":
+        return image.ico.getimage(image.size)  # type: ignore[attr-defined]
+    if image.format == "ICNS":
+        return image.icns.getimage(image.best_size)  # type: ignore[attr-defined]
+    return image
+
+
+def _is_cut(image: ImageFile.ImageFile) -> bool:
+    """Tell whether Pillow cuts the 16 bits of a file's values to the upper 8."""
+    tile = getattr(image, "tile", None)  # none of an icon's bitmap
+    raw = tile[0][3] if tile else None
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    return isinstance(raw, str) and ";16" in raw and not image.mode.startswith("I")
+
+
+def _brightest(image: Image.Image) -> int:
+    """Largest value of any colour."""
+    bands, extrema = image.getbands(), image.getextrema()
+    each: Any = [extrema] if len(bands) == 1 else extrema
+    return int(max(high for band, (_, high) in zip(bands, each, strict=True) if band != "A"))
+
+
 def _clear_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | None:
     """Transparent value of a PNG file in the numbers that Pillow decodes its pixels to.
 
@@ -164,8 +222,11 @@ def is_damage(error: BaseException) -> bool:
     Returns
     -------
     bool
-        False for an error of type or attribute that was raised outside of the decoders.
+        False for an error of type or attribute that was raised outside of the decoders, and where
+        the machine has no more memory or may open no more files.
     """
+    if getattr(error, "errno", None) in _MACHINE or type(error).__name__ == "OutOfMemoryError":
+        return False
     if not isinstance(error, _BUGS):
         return True
     last = error.__traceback__

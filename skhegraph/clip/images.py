@@ -7,12 +7,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skhegraph.clip.image_files import DAMAGED, MAX_PIXELS, is_damage, load_image, turn_upright
+from skhegraph.clip.image_files import (
+    DAMAGED,
+    DARK,
+    MAX_PIXELS,
+    identify,
+    is_damage,
+    load_image,
+    note_if_dark,
+    turn_upright,
+)
 from skhegraph.clip.unreadable import FOLDER, why_unreadable
 
 if TYPE_CHECKING:
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
-_DECODING = 3
+_DECODING = 4
 
 _STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
 _ROUNDING = (
@@ -111,8 +121,8 @@ def decode_image(
 
     The EXIF orientation is applied. Transparent pixels are composited on white. Palette, grey,
     CMYK and 16-bit images are converted by value: 16-bit grey keeps its full range (65535 is
-    white), and a float image runs from 0 (black) to 1 (white). Of an animation the first frame
-    is taken.
+    white, however many of the bits are in use), and a float image runs from 0 (black) to 1
+    (white). Of an animation the first frame is taken.
 
     Parameters
     ----------
@@ -154,12 +164,22 @@ def decode_image(
         source = _content(source)
     try:
         if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
-            return _to_rgb(_load(source, least_side, max_pixels))
+            with _damage_of(source):
+                image = load_image(source, least_side, max_pixels)
+            return _to_rgb(image)
         return _to_rgb(_image_of(source))
     except ImageDecodeError:
         raise
     except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(source, error)) from error
+
+
+def check_is_image(path: str | os.PathLike[str]) -> None:
+    """Raise ImageDecodeError unless a file begins as an image; the rest of it is not read."""
+    with _damage_of(path):
+        identify(path)
 
 
 def decoder_versions() -> str:
@@ -195,7 +215,7 @@ def describe_source(source: Any) -> str:
         return f"<{type(source).__name__}, {len(source)} long>"
     name = getattr(source, "filename", None) or getattr(source, "name", None)
     if isinstance(name, str) and name:
-        return name
+        return describe_source(name)
     shape = getattr(source, "shape", None)
     if shape is not None:
         return f"<{type(source).__name__} of shape {tuple(shape)}>"
@@ -252,15 +272,18 @@ def _content(file: Any) -> bytes:
     except ImageDecodeError:
         raise
     except (OSError, ValueError) as error:
+        if not is_damage(error):
+            raise
         raise ImageDecodeError(why_unreadable(file, error)) from error
 
 
-def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.Image:
-    """Decode a file; whatever its decoder raises, the file is what is wrong."""
+@contextmanager
+def _damage_of(source: Any) -> Iterator[None]:
+    """Turn whatever a decoder raises into the reason: the file is what is wrong."""
     from PIL import Image
 
     try:
-        return load_image(source, least_side, max_pixels)
+        yield
     except (*DAMAGED, Image.DecompressionBombError) as error:
         if not is_damage(error):
             raise
@@ -270,14 +293,10 @@ def _load(source: Any, least_side: int | None, max_pixels: int | None) -> Image.
 def _image_of(source: Any) -> Image.Image:
     """Image of what is in memory: a PIL image, a tensor or an array."""
     if _is_pil(source):
-        try:
+        with _damage_of(source):
             source.load()  # if it was only opened
             upright = turn_upright(source)
             return upright.copy() if upright is source else upright
-        except DAMAGED as error:
-            if not is_damage(error):
-                raise
-            raise ImageDecodeError(why_unreadable(source, error)) from error
     if _is_tensor(source):
         return _from_array(_tensor_to_hwc(source))
     if isinstance(source, np.ndarray):
@@ -296,12 +315,17 @@ def _only_column(frame: Any) -> Any:
     names = frame.column_names if hasattr(frame, "column_names") else frame.columns
     if frame.shape[1] != 1:
         raise ValueError(
-            f"X has {frame.shape[1]} columns ({', '.join(map(str, names))}); images come in "
+            f"X has {frame.shape[1]} columns ({_first_five(names)}); images come in "
             "one column. Select it, for instance X[['path']], or use a ColumnTransformer."
         )
     if hasattr(frame, "column_names"):
         return frame.column(0)
     return frame.iloc[:, 0] if hasattr(frame, "iloc") else frame.to_series(0)
+
+
+def _first_five(names: Any) -> str:
+    shown = ", ".join(map(str, list(names)[:5]))
+    return f"{shown}, ..." if len(names) > 5 else shown
 
 
 def _split_array(X: Any) -> list[Any]:
@@ -373,7 +397,10 @@ def _from_array(array: np.ndarray) -> Image.Image:
         )
     if array.size == 0:
         raise ImageDecodeError(f"the array is empty (shape {array.shape})")
-    return Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
+    image = Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
+    if array.dtype == np.uint16 and array.max() > 255:
+        note_if_dark(image, int(array.max()))
+    return image
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:
@@ -425,6 +452,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     unit = _value_of_white(image)
     width, height = image.size
     rgb = Image.new("RGB", image.size)
+    if DARK in image.info:
+        rgb.info[DARK] = image.info[DARK]
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
@@ -446,7 +475,10 @@ def _value_of_white(image: Image.Image) -> float:
         raise ImageDecodeError(
             f"32-bit grey image with values from {low} to {high}; scale it to 8 or 16 bits"
         )
-    return 257.0 if image.mode.startswith("I;16") or high > 255 else 1.0
+    if not image.mode.startswith("I;16") and high <= 255:
+        return 1.0
+    note_if_dark(image, high)
+    return 257.0
 
 
 def _strip_to_rgb(image: Image.Image, unit: float) -> Image.Image:

@@ -19,12 +19,18 @@ import numpy as np
 
 from skhegraph.clip import torch_settings
 from skhegraph.clip.bundled import BUNDLED, LITE, TINY, Bundled
-from skhegraph.clip.checkpoints import Checkpoint, find_checkpoint, full_name, weights_in
+from skhegraph.clip.checkpoints import (
+    Checkpoint,
+    find_checkpoint,
+    full_name,
+    weights_in,
+    weights_name,
+)
 from skhegraph.clip.fingerprint import FileStamps, fingerprint, is_unchanged, stamp_files
 from skhegraph.clip.folding import fold_batch_norms
 from skhegraph.clip.torch_settings import own_settings, own_type
 from skhegraph.clip.unfit_weights import UNFIT_ERRORS, why_not_loaded
-from skhegraph.clip.views import resize_middle
+from skhegraph.clip.views import keep_a_pixel, resize_middle
 
 if TYPE_CHECKING:
     import torch
@@ -180,7 +186,8 @@ class Backbone:
             Input of `encode_pixels`. Needs no torch operation, so it suits worker threads.
         """
         strip = resize_middle(image, self._geometry)
-        return np.asarray((strip or self._geometry(image)).convert("RGB"))
+        resized = strip or self._geometry(keep_a_pixel(image, self._geometry))
+        return np.asarray(resized.convert("RGB"))
 
     def encode_pixels(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Encode images that `resize` made, normalising the whole batch on the device.
@@ -366,12 +373,8 @@ def load_backbone(model_name: str, pretrained: str | None = None, device: str = 
     >>> backbone is load_backbone("skhegraph-tiny", device="cpu")
     True
     """
-    if not isinstance(model_name, str) or not model_name:
-        raise ValueError(f"model_name must be a non-empty str, got {model_name!r}.")
     device = resolve_device(device)
-    bundled = BUNDLED.get(model_name)
-    own_weights = bundled is not None or model_name.startswith(("hf-hub:", "local-dir:"))
-    weights = None if own_weights or not pretrained else os.fspath(pretrained)
+    weights = weights_name(model_name, pretrained)
     key = (*full_name(model_name, weights), device)
     with _lock:
         lock = _locks.setdefault(key, threading.RLock())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from joblib import cpu_count
@@ -16,16 +17,22 @@ _MAX_WORKERS = 8
 
 
 def map_ahead(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int | None, ahead: int
-) -> Iterator[Any]:
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    n_items: int,
+    workers: int | None,
+    ahead: int,
+) -> Generator[Any, None, None]:
     """Apply a function in threads.
 
     Parameters
     ----------
     function : callable
         Takes one item.
-    items : sequence
-        What to apply it to.
+    items : iterable
+        What to apply it to; taken as they are needed.
+    n_items : int
+        How many there are.
     workers : int or None
         Number of threads; None takes the number of CPU cores, 8 at most.
     ahead : int
@@ -37,12 +44,12 @@ def map_ahead(
         The results, in the order of the items.
     """
     workers = workers or min(cpu_count(), _MAX_WORKERS)
-    chunk = max(1, min(_CHUNK, -(-len(items) // workers)))
+    chunk = max(1, min(_CHUNK, -(-n_items // workers)))
     waiting: deque[Future[list[Any]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="skhegraph") as pool:
         try:
-            for start in range(0, len(items), chunk):
-                part = items[start : start + chunk]
+            upcoming = iter(items)
+            while part := list(islice(upcoming, chunk)):
                 waiting.append(pool.submit(lambda part: [function(x) for x in part], part))
                 if len(waiting) * chunk > ahead:
                     yield from waiting.popleft().result()

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SMALLEST_AREA", "make_views", "resize_middle"]
+__all__ = ["SMALLEST_AREA", "keep_a_pixel", "make_views", "resize_middle"]
 
 # Long by short side from which only the middle is resized; whole, it takes at most 32 squares.
 _EXTREME = 32
@@ -63,6 +63,29 @@ def _random_view(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     left, top = rng.integers(width - side + 1), rng.integers(height - side + 1)
     view = image.crop((left, top, left + side, top + side))
     return ImageOps.mirror(view) if rng.random() < 0.5 else view
+
+
+def keep_a_pixel(image: Image.Image, geometry: Any) -> Image.Image:
+    """Resize an image so long that a model which reads all of it would be left without a width.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        An RGB image.
+    geometry : torchvision.transforms.Compose
+        What the model does to an image.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The image itself unless `geometry` begins with the resize of the long side and rounds the
+        short one to nothing; then one whose sides are the model's and 1.
+    """
+    if type(geometry.transforms[0]).__name__ != "ResizeKeepRatio":  # open_clip's
+        return image
+    side = max(geometry.transforms[0].size)
+    sides = [round(length * side / max(image.size)) for length in image.size]
+    return image if min(sides) else image.resize((max(sides[0], 1), max(sides[1], 1)))
 
 
 def resize_middle(image: Image.Image, geometry: Any) -> Image.Image | None:

@@ -34,7 +34,7 @@ from skhegraph.hegraph.priors import (
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, Support
+from skhegraph.support import Floats, Support, with_rows_from_text
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
@@ -190,7 +190,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     Notes
     -----
     Rows of `X` are scaled to unit length. Multiplying all sample weights by a constant changes
-    nothing. A row that is NaN throughout is left out of a fit, with a warning.
+    nothing. A row that is NaN throughout is left out of a fit, with a warning; a class that is left
+    without a row is an error, unless `classes` or an earlier `partial_fit` named it.
 
     References
     ----------
@@ -297,7 +298,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         classes : array-like of labels, default=None
             All labels, also of classes that have a name and no image yet: their text, and the
             images of classes whose texts are alike, say where their images should be. Needs text.
-            None takes the labels of `y`.
+            If one class alone has images, each other counts as one image, where the difference of
+            the texts moves the mean of that class to. None takes the labels of `y`.
 
         Returns
         -------
@@ -316,7 +318,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
-            fitted._fit(fitted._validate_rows(X, y, sample_weight), classes, SHOTS_KEPT)
+            rows = fitted._validate_rows(X, y, sample_weight, known=_labels_in(classes))
+            fitted._fit(rows, classes, SHOTS_KEPT)
             fitted.n_samples_seen_ = num_samples(X)
         return self
 
@@ -361,7 +364,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 "later, call partial_fit from the start, which keeps all, or fit on all at once."
             )
         updated = copy.copy(self)  # if it fails, the estimator is as it was
-        rows = updated._validate_rows(X, y, sample_weight, reset=not fitted)
+        known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
+        rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
         n_seen = num_samples(X)
         if fitted:
             labels = self.classes_[self.support_labels_]
@@ -392,6 +396,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
+        if support.n_classes == 1:
+            support = with_rows_from_text(support)
         source = self._text_source()
         warn_if_ignored(self.get_params(deep=False), bool(source))
         if source:
@@ -467,3 +473,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.prompts_ = [list(group) for group in prompts]
         rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
         self.prompt_features_ = rows.astype(np.float32)
+
+
+def _labels_in(labels: ArrayLike | None) -> set[Any]:
+    return set() if labels is None else set(np.ravel(np.asarray(labels)).tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +37,8 @@ def class_prior(
         factors = np.array([class_weight.get(label, 1.0) for label in classes])
     if not (factors.dtype.kind in "iuf" and np.isfinite(factors).all() and (factors > 0).all()):
         raise ValueError(
-            f"class_weight={class_weight!r}: expected a positive finite weight for each label."
+            f"class_weight={reprlib.repr(class_weight)}: expected a positive finite weight for "
+            "each label."
         )
     shots = support.shots
     if support.named is not None:

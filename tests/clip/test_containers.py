@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from skhegraph.clip.digests import image_digest
+from skhegraph.clip.digests import read_image
 from skhegraph.clip.features import CLIPFeatures
 from skhegraph.clip.images import ImageDecodeError, as_image_list, decode_image
 
@@ -154,4 +154,4 @@ def test_what_to_do_with_what_is_no_path(tmp_path):
     with pytest.raises(ImageDecodeError, match=r"at its end \(position 7\).*file.seek\(0\)"):
         decode_image(read)
     with pytest.raises(ImageDecodeError, match="at its end"):
-        image_digest(read)
+        read_image(read)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skhegraph.clip.feature_cache import FeatureStore
+from skhegraph.clip.feature_cache import Entry, FeatureStore
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.clip.fingerprint import stamp_files
 from skhegraph.clip.model import Backbone
 
 TINY = "skhegraph-tiny"
@@ -126,49 +128,45 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
     assert rows_of(tmp_path) == 200
 
 
-def test_writers_compute_at_the_same_time(tmp_path: Path) -> None:
-    computing = threading.Barrier(4)
+def entries(numbers: range | list[int], width: int = 4, value: float | None = None) -> dict:
+    """Entries whose key and row are a number, of as many pixels."""
+    rows = {i: np.full(width, i if value is None else value, dtype=np.float32) for i in numbers}
+    return {str(i).encode(): Entry(row, i) for i, row in rows.items()}
 
-    def store_one(i: int) -> float:
-        store = FeatureStore(tmp_path, "n", 4, None)
 
-        def compute(missing: list[int]) -> np.ndarray:
-            computing.wait(timeout=30)  # passes only when all four are here
-            return np.full((1, 4), i)
-
-        return float(store.get_or_compute([store.key(bytes([i]))], compute)[0, 0])
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(store_one, range(4))) == [0, 1, 2, 3]
-    assert rows_of(tmp_path) == 4
+def test_what_is_added_is_found(tmp_path: Path) -> None:
+    with FeatureStore(tmp_path) as store:
+        assert store.find(b"3", 4) is None
+        added = store.add(entries(range(5)))
+        assert [row[0] for row in added.values()] == list(range(5))
+    with FeatureStore(str(tmp_path)) as store:
+        found = store.find(b"3", 4)
+        assert found is not None and found.row.tolist() == [3] * 4 and found.pixels == 3
+        assert found.row.dtype == np.float32
+        assert store.find(b"3", 5) is None  # of another width
+        assert len(store) == 5 and store.size() == store.path.stat().st_size > 5 * 16
 
 
 def test_the_first_row_stored_counts(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path, "n", 4, None)
-    keys = [store.key(b"both"), store.key(b"mine")]
-
-    def compute_while_another_stores(missing: list[int]) -> np.ndarray:
-        store.get_or_compute(keys[:1], lambda missing: np.full((1, 4), 1.0))
-        return np.full((len(missing), 4), 2.0)
-
-    out = store.get_or_compute(keys, compute_while_another_stores)
-    assert out[:, 0].tolist() == [1.0, 2.0]
-    again = store.get_or_compute(keys, lambda missing: pytest.fail("all is stored"))
-    np.testing.assert_array_equal(again, out)
+    with FeatureStore(tmp_path) as store, FeatureStore(tmp_path) as other:
+        other.add(entries([1], value=7.0))
+        rows = store.add(entries([1, 2]))
+        assert [row[0] for row in rows.values()] == [7, 2]
+        assert [store.find(key, 4).row[0] for key in (b"1", b"2")] == [7, 2]
 
 
 def test_a_new_store_opened_by_many_at_once(tmp_path: Path) -> None:
-    def store_one(folder: Path, i: int) -> np.ndarray:
-        store = FeatureStore(folder, "n", 4, None)
+    def store_one(folder: Path, i: int) -> float:
         start.wait()
-        return store.get_or_compute([store.key(bytes([i]))], lambda missing: np.full((1, 4), i))
+        with FeatureStore(folder) as store:
+            return store.add(entries([i]))[str(i).encode()][0]
 
     start = threading.Barrier(8)
     with ThreadPoolExecutor(8) as pool:
         for round_ in range(60):  # a lock that is not waited for shows once in 20 rounds
             folder = tmp_path / str(round_)
             out = list(pool.map(store_one, [folder] * 8, range(8)))
-            assert [row[0, 0] for row in out] == list(range(8))
+            assert out == list(range(8))
             assert rows_of(folder) == 8
 
 
@@ -176,11 +174,11 @@ def test_a_new_store_opened_by_many_at_once(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_whole_transactions_only(delay: float, tmp_path: Path) -> None:
     code = (
         "import itertools, numpy as np\n"
-        "from skhegraph.clip.feature_cache import FeatureStore\n"
-        f"store = FeatureStore({str(tmp_path)!r}, 'n', 64, None)\n"
+        "from skhegraph.clip.feature_cache import Entry, FeatureStore\n"
+        f"store = FeatureStore({str(tmp_path)!r})\n"
         "for piece in itertools.count():\n"
-        "    keys = [store.key(b'%d %d' % (piece, i)) for i in range(2000)]\n"
-        "    store.get_or_compute(keys, lambda missing: np.full((len(missing), 64), piece))\n"
+        "    entry = Entry(np.full(64, piece, dtype=np.float32), 0)\n"
+        "    store.add({b'%d %d' % (piece, i): entry for i in range(2000)})\n"
         "    print(piece, flush=True)\n"
     )
     worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -190,29 +188,26 @@ def test_a_killed_writer_leaves_whole_transactions_only(delay: float, tmp_path: 
     announced = 1 + len(worker.communicate()[0].splitlines())
     pieces, torn = divmod(rows_of(tmp_path), 2000)
     assert torn == 0 and pieces >= announced
-    store = FeatureStore(tmp_path, "n", 64, None)
     started = time.monotonic()
-    for piece in range(pieces + 1):
-        keys = [store.key(b"%d %d" % (piece, i)) for i in range(2000)]
-        rows = store.get_or_compute(keys, lambda missing: np.full((len(missing), 64), -1.0))
-        assert (rows == (piece if piece < pieces else -1)).all()
+    with FeatureStore(tmp_path) as store:
+        for piece in range(pieces):
+            for i in range(2000):
+                found = store.find(b"%d %d" % (piece, i), 64)
+                assert found is not None and (found.row == piece).all()
+        store.add(entries([1]))
     assert time.monotonic() - started < 30  # the dead writer's lock is gone
 
 
-def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path, "n", 4, None)
-    keys = [store.key(b"a"), store.key(b"b")]
-    store.get_or_compute(keys, lambda missing: np.ones((len(missing), 4)))
-    with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE features SET row = zeroblob(16) WHERE key = ?", (keys[1],))
-    asked: list[list[int]] = []
-
-    def compute(missing: list[int]) -> np.ndarray:
-        asked.append(missing)
-        return np.full((len(missing), 4), 3.0)
-
-    assert store.get_or_compute(keys, compute)[:, 0].tolist() == [1.0, 3.0]
-    assert asked == [[1]]
+def test_a_damaged_row_is_stored_again(tmp_path: Path) -> None:
+    with FeatureStore(tmp_path) as store:
+        store.add(entries([1, 2, 3]))
+        with sqlite3.connect(store.path) as db:
+            db.execute("UPDATE features SET row = zeroblob(16) WHERE key = ?", (b"2",))
+            db.execute("UPDATE features SET pixels = 0 WHERE key = ?", (b"3",))
+        assert store.find(b"1", 4) is not None
+        assert store.find(b"2", 4) is store.find(b"3", 4) is None
+        store.add(entries([1, 2, 3], value=9.0))
+        assert [store.find(key, 4).row[0] for key in (b"1", b"2", b"3")] == [1, 9, 9]
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
@@ -222,15 +217,64 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
 
 def test_bound_evicts_the_oldest(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path, "n", 4, max_bytes=3 * 16)
-    keys = [store.key(bytes([i])) for i in range(5)]
-    for key in keys:
-        store.get_or_compute([key], lambda missing: np.ones((1, 4)))
-    with sqlite3.connect(store.path) as db:
-        kept = {key for (key,) in db.execute("SELECT key FROM features")}
-    assert kept == set(keys[2:])
+    with FeatureStore(tmp_path, max_bytes=3 * 16) as store:
+        for i in range(5):
+            store.add(entries([i]))
+            assert len(store) == min(i + 1, 3)
+        with sqlite3.connect(store.path) as db:
+            kept = {key for (key,) in db.execute("SELECT key FROM features")}
+        assert kept == {b"2", b"3", b"4"}
 
 
-def test_namespaces_do_not_mix(tmp_path: Path) -> None:
-    one, other = (FeatureStore(tmp_path, name, 4, None) for name in ("one", "other"))
-    assert one.key(b"same") != other.key(b"same")
+def test_item_31_the_file_shrinks_with_its_rows(tmp_path: Path) -> None:
+    with FeatureStore(tmp_path) as store:
+        store.add(entries(range(2000), width=512))
+        large = store.size()
+        assert large > 2000 * 2048
+        store.prune(max_bytes=97 * 2048 + 1)
+        assert len(store) == 97 and store.size() < large / 10
+        store.prune(max_bytes=97 * 2048 + 1)
+        assert len(store) == 97
+        store.add(entries(range(97), width=512))
+        assert len(store) == 194
+    with FeatureStore(tmp_path, max_bytes=2048) as store:  # nothing is added
+        pass
+    assert rows_of(tmp_path) == 1
+
+
+def test_item_31_a_bound_on_a_store_that_is_there_shrinks_it(tmp_path: Path) -> None:
+    images = list(np.random.default_rng(0).random((300, 8, 8)))
+    clip = CLIPFeatures(TINY, device="cpu", cache_dir=tmp_path)
+    clip.transform(images)
+    before = (tmp_path / "features.sqlite").stat().st_size
+    clip.set_params(cache_max_bytes=50 * 512).transform(images[:3])
+    assert rows_of(tmp_path) == 50
+    assert (tmp_path / "features.sqlite").stat().st_size < before / 2
+
+
+def test_a_store_of_an_earlier_layout_is_emptied(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "features.sqlite")) as db, db:
+        db.execute("CREATE TABLE features (key BLOB PRIMARY KEY, row BLOB, checksum, written)")
+        db.execute("INSERT INTO features VALUES (x'00', zeroblob(1000000), 0, 0)")
+        db.execute("PRAGMA user_version = 1")
+    with FeatureStore(tmp_path) as store:
+        assert len(store) == 0 and store.size() < 100_000
+        store.add(entries(range(2)))
+    with FeatureStore(tmp_path) as store:
+        assert len(store) == 2
+
+
+def test_what_is_known_of_a_model_while_its_files_do_not_change(tmp_path: Path) -> None:
+    files = [tmp_path / "config", tmp_path / "weights"]
+    for file in files:
+        file.write_text("first")
+    with FeatureStore(tmp_path) as store:
+        assert store.find_model("one") is None
+        store.add_model("one", stamp_files(files), ["fingerprint", 4])
+        assert store.find_model("one") == ["fingerprint", 4] and store.find_model("two") is None
+        files[1].write_text("second")
+        assert store.find_model("one") is None
+        store.add_model("one", stamp_files(files), ["other", 4])
+        assert store.find_model("one") == ["other", 4]
+        files[1].unlink()
+        assert store.find_model("one") is None

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
-from skhegraph.clip import features as features_module
+from skhegraph.clip import encoding
 from skhegraph.clip import model as backbone_module
 from skhegraph.clip.features import CLIPFeatures
 from skhegraph.clip.model import load_backbone
@@ -113,9 +114,9 @@ def test_batches_as_arrays_and_tensors():
 
 def test_repeated_inputs_are_encoded_once(images, paths, monkeypatch):
     decoded = []
-    original = features_module.decode_image
+    original = encoding.decode_image
     monkeypatch.setattr(
-        features_module, "decode_image", lambda s, *args: decoded.append(s) or original(s, *args)
+        encoding, "decode_image", lambda s, *args: decoded.append(s) or original(s, *args)
     )
     data = Path(paths[2]).read_bytes()
     X = [paths[0], images[1], paths[0], bytes(bytearray(data)), images[1], data]
@@ -400,3 +401,61 @@ def test_item_14_all_unreadable_with_a_store_is_as_without(images, tmp_path):
             rows = clip.set_params(on_error="nan").transform(images)
         assert rows.shape == (len(images), 128) and np.isnan(rows).all()
     assert messages[0] == messages[1]
+
+
+def test_item_34_five_thousand_unreadable_files_make_a_short_message(images, tmp_path):
+    missing = [f"{'x' * 5_000}-{i}.jpg" for i in range(5_000)]
+    for params in ({}, {"cache_dir": tmp_path}):
+        with pytest.raises(ValueError, match=r"5000 of 5001 images") as got:
+            tiny(**params).transform([images[0], *missing])
+        with pytest.warns(UserWarning, match=r"5000 of 5001 images") as warned:
+            tiny(on_error="nan", **params).transform([images[0], *missing])
+        for text in (str(got.value), str(warned[0].message)):
+            assert len(text) < 20_000 and len(text.splitlines()) == 1 + 20 + 1 + 1
+            assert "[1] x" in text and "[20] x" in text and "... and 4980 more." in text
+
+    class Named(io.BytesIO):
+        name = "y" * 5_000
+
+    with pytest.raises(ValueError, match="1 of 1 images") as got:
+        tiny().transform([Named(b"no image")])
+    assert len(str(got.value)) < 1_000
+    with pytest.raises(ValueError, match="X has 900 columns") as got:
+        tiny().transform(pd.DataFrame(np.zeros((1, 900))))
+    assert len(str(got.value)) < 300
+
+
+def png16(values) -> bytes:
+    """A PNG file of 16 bits a value, grey or RGB, written by hand."""
+    height, width, channels = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_item_34_twelve_bits_of_sixteen_are_told_of(channels, tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (8, 9, channels), dtype=np.uint16)
+    if channels == 4:
+        values[..., 3] = 65535
+    values[0, 0, 0] = 4095
+    twelve, full = png16(values), png16(values << 4)
+    sources = [twelve, full, png16(values * 0)]
+    if channels == 1:
+        array = values[..., 0]
+        sources += [array, array << 4, Image.open(io.BytesIO(twelve)), array >> 4]
+    for params in ({}, {"cache_dir": tmp_path}):
+        with pytest.warns(UserWarning, match="come out near black") as warned:
+            X = tiny(**params).transform(sources)
+        assert len(warned) == 1 and warned[0].filename == __file__
+        named = [line.split("]")[0] for line in str(warned[0].message).splitlines()[1:-1]]
+        assert named == ["  [0", "  [2"] + (["  [3", "  [5"] if channels == 1 else [])
+        assert "[0] <bytes" in str(warned[0].message) and "4095 of 65535" in str(warned[0].message)
+        assert np.isfinite(X).all()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            tiny(**params).transform(sources[1:2])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from skhegraph.clip.digests import image_digest
+from skhegraph.clip.digests import read_image
 from skhegraph.clip.features import CLIPFeatures
 from skhegraph.clip.image_files import REFUSED_FORMATS
 from skhegraph.clip.images import ImageDecodeError, decode_image
@@ -107,14 +109,14 @@ def special(request, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("read", [decode_image, image_digest])
+@pytest.mark.parametrize("read", [decode_image, read_image])
 def test_special_files_are_refused_without_reading(read, special):
     for source in (special, str(special)):
         with pytest.raises(ImageDecodeError, match="a pipe, a socket or a device"):
             read(source)
 
 
-@pytest.mark.parametrize("read", [decode_image, image_digest])
+@pytest.mark.parametrize("read", [decode_image, read_image])
 def test_links(read, tmp_path):
     (tmp_path / "photo.png").write_bytes(encoded(Image.new("RGB", (2, 2)), "PNG"))
     (tmp_path / "link.png").symlink_to("photo.png")
@@ -238,6 +240,32 @@ def test_item_10_mistakes_and_a_full_memory_are_no_bad_image(module, error, dama
                 clip.transform([source])
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="limits of files: Linux alone")
+@pytest.mark.parametrize("read", [decode_image, read_image])
+def test_item_10_too_many_open_files_are_no_bad_images(read, tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(Image.new("RGB", (2, 2)), "PNG"))
+    read(path)  # what is imported is imported
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            read(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_item_10_a_machine_without_room_is_no_bad_image(number):
+    class File(io.BytesIO):
+        def read(self, *args):
+            raise OSError(number, "no room")
+
+    for read in (decode_image, read_image):
+        with pytest.raises(OSError, match="no room"):
+            read(File())
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -299,3 +327,27 @@ def test_item_17_nothing_turns_an_image_twice():
     exif[0x0112] = 6
     turned = decode_image(encoded(Image.new("RGB", (8, 4)), "PNG", exif=exif))
     assert turned.size == decode_image(turned).size == (4, 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+@pytest.mark.parametrize("kind", ["ICO", "ICNS"])
+def test_item_22_transparent_pixels_of_an_icon_are_white(kind, mode):
+    pixels = np.zeros((32, 32, 4), dtype=np.uint8)
+    pixels[:16] = [200, 0, 0, 255]
+    image = Image.fromarray(pixels)
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
+    got = np.asarray(decode_image(encoded(image, kind)))
+    colour = [60, 60, 60] if mode == "LA" else [200, 0, 0]
+    assert np.abs(got[0, 0] - np.array(colour)).max() <= 2
+    assert got[-1, -1].tolist() == [255, 255, 255]
+
+
+def test_item_16_an_icon_that_belies_the_size_of_its_image_is_bounded():
+    large = encoded(Image.new("RGB", (500, 500)), "PNG")
+    icon = bytearray(encoded(Image.new("RGB", (16, 16)), "ICO", sizes=[(16, 16)]))
+    start = icon.index(b"\x89PNG")
+    icon[start:] = large
+    icon[14:18] = struct.pack("<I", len(large))
+    assert decode_image(bytes(icon)).size == (500, 500)
+    with pytest.raises(ImageDecodeError, match="500 x 500 = 250,000 pixels, more than max_pixels"):
+        decode_image(bytes(icon), None, 10_000)

@@ -18,7 +18,7 @@ def test_work_ahead_is_bounded():
         return item
 
     got = []
-    for item in map_ahead(produce, range(500), workers=2, ahead=20):
+    for item in map_ahead(produce, range(500), 500, workers=2, ahead=20):
         got.append(item)
         time.sleep(0.0002)
         with lock:
@@ -29,7 +29,7 @@ def test_work_ahead_is_bounded():
 
 def test_work_stops_when_the_consumer_does():
     done = []
-    results = map_ahead(lambda item: done.append(item), range(1000), workers=2, ahead=20)
+    results = map_ahead(lambda item: done.append(item), range(1000), 1000, workers=2, ahead=20)
     next(results)
     results.close()
     assert len(done) < 100

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from skhegraph.clip.digests import image_digest
+from skhegraph.clip.digests import read_image
 from skhegraph.clip.images import ImageDecodeError, decode_image, describe_source
 from skhegraph.clip.unreadable import why_unreadable
 
@@ -37,7 +37,7 @@ def test_a_bomb_that_only_pillow_notices_names_the_bound_and_what_to_do():
 )
 def test_strings_that_name_no_file(source, message, digest):
     with pytest.raises(ImageDecodeError, match=message):
-        image_digest(source) if digest else decode_image(source)
+        read_image(source) if digest else decode_image(source)
     assert len(describe_source(source)) < 400
 
 

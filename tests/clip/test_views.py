@@ -145,3 +145,23 @@ def test_item_16_a_long_image_is_not_resized_whole(monkeypatch):
     assert made == [(64, 64)] * 3
     backbone.resize(Image.new("RGB", (100, 200)))
     assert made[3:] == [(64, 128)]
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 900), (1, 128), (40, 90)])
+def test_item_16_a_long_image_and_a_model_that_reads_all_of_it(
+    size, small_model, make_folder, tmp_path
+):
+    """It pads what is beside the image; open_clip's transform rounds the short side to nothing."""
+    make_folder(tmp_path / "model", small_model, size=32, resize_mode="longest")
+    backbone = load_backbone(f"local-dir:{tmp_path / 'model'}", device="cpu")
+    pixels = backbone.resize(Image.new("RGB", size, (200, 100, 50)))
+    assert pixels.shape == (32, 32, 3)
+    inside = (pixels == [200, 100, 50]).all(axis=2)
+    expected = sorted(max(1, round(length * 32 / max(size))) for length in size)
+    assert sorted([inside.any(axis=0).sum(), inside.any(axis=1).sum()]) == expected
+    ordinary = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (9, 40, 3), dtype=np.uint8)
+    )
+    np.testing.assert_array_equal(
+        backbone.resize(ordinary), np.asarray(backbone._geometry(ordinary))
+    )

@@ -107,8 +107,10 @@ def test_a_name_without_text_says_nothing() -> None:
     X, y = make_rows([0, 1], 3)
     with pytest.raises(ValueError, match=r"classes names 1 classes without an image.*prototypes"):
         hegraph(text_features="prototypes").fit(X, y, classes=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"classes names 1 classes without an image.*prototypes"):
+        hegraph(text_features="prototypes").fit(X[y == "a"], y[y == "a"], classes=["a", "b"])
     with pytest.raises(ValueError, match="y holds one class"):
-        hegraph(text_features=TEXT[:2]).fit(X[y == "a"], y[y == "a"], classes=["a", "b"])
+        hegraph(text_features=TEXT[:1]).fit(X[y == "a"], y[y == "a"], classes=["a"])
 
 
 # --- more images later ---------------------------------------------------------------------------
@@ -290,3 +292,80 @@ def test_names_that_tell_nothing_are_told_of() -> None:
     assert clf.text_share_ < 0.1
     right = hegraph(text_features=centres).fit(X, y)
     assert right.text_share_ == 0.5
+
+
+@pytest.mark.parametrize("shots", [1, 2, 8])
+@pytest.mark.parametrize("width", [30, 300])
+def test_item_33_images_of_one_class_and_the_names_of_others(shots: int, width: int) -> None:
+    """Near what zero-shot does about the mean of the texts."""
+    X, y = make_rows([2], shots)
+    queries, truth = make_rows([0, 1, 2, 3, 4, 5], 40, seed=1)
+    X, queries, text = (np.pad(a, ((0, 0), (0, width - 30))) for a in (X, queries, TEXT))
+    clf = hegraph(text_features=(text, -text)).fit(X, y, classes=NAMES)
+    assert clf.classes_.tolist() == NAMES.tolist() and clf.coef_.shape == text.shape
+    right = (clf.predict(queries) == truth).mean()
+    assert right > (NAMES[(queries @ text.T).argmax(axis=1)] == truth).mean() - 0.05 > 0.7
+    assert clf.support_labels_.tolist() == [2] * shots and clf.support_share_.max() <= 1
+    np.testing.assert_array_equal(clf.support_features_, X.astype(clf.support_features_.dtype))
+    np.testing.assert_allclose(clf.log_prior_, -np.log(6))
+    assert np.isfinite(clf.score_samples(queries)).all()
+    assert len(clf.explain(queries[:2])) == 6
+    assert set(clf.to_hetero_data().node_types) == {"positive", "negative", "visual"}
+    by_hand = unit_rows(X).mean(axis=0) + text[0] - text[2]
+    np.testing.assert_allclose(clf.graph_["visual"][0], unit_rows(by_hand), atol=1e-6)
+
+
+def test_item_9_a_stream_that_starts_with_one_class() -> None:
+    X, y = make_rows([0, 1, 2, 3, 4, 5], 3)
+    order = np.argsort(y, kind="stable")
+    clf = hegraph()
+    for rows in np.split(order, 6):
+        clf.partial_fit(X[rows], y[rows], classes=NAMES)
+    assert_same(clf, hegraph().fit(X[order], y[order]))
+
+
+def unreadable(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    X = X.copy()
+    X[rows] = np.nan
+    return X
+
+
+@pytest.mark.parametrize("how", ["had images", "named", "had weight 0"])
+def test_item_9_the_only_image_of_a_known_class_in_a_batch_is_unreadable(how: str) -> None:
+    X, y = make_rows([0, 1, 2], 4)
+    more, labels = make_rows([0, 2], 2, seed=3)
+    weight = np.where((y == "c") & (how == "had weight 0"), 0.0, 1.0)
+    classes = NAMES[:3] if how == "named" else None
+    if how == "named":
+        X, y, weight = X[y != "c"], y[y != "c"], weight[y != "c"]
+    clf = hegraph(text_features=TEXT[:3]).partial_fit(X, y, classes, weight)
+    with pytest.warns(UserWarning, match="left out of the fit"):
+        clf.partial_fit(unreadable(more, labels == "c"), labels)
+    whole = hegraph(text_features=TEXT[:3])
+    want_y = np.concatenate([y, labels[labels != "c"]])
+    want_weight = np.append(weight, np.ones(len(want_y) - len(y)))
+    whole.partial_fit(np.vstack([X, more[labels != "c"]]), want_y, classes, want_weight)
+    np.testing.assert_array_equal(clf.predict_proba(X), whole.predict_proba(X))
+    assert clf.n_samples_seen_ == len(X) + 4
+    before = copy.deepcopy(clf)
+    with pytest.warns(UserWarning, match="left out of the fit"):
+        clf.partial_fit(unreadable(more, np.arange(4)), labels)  # nothing but unreadable images
+    np.testing.assert_array_equal(clf.predict_proba(X), before.predict_proba(X))
+
+
+def test_item_9_the_only_image_of_a_class_that_is_named_is_unreadable() -> None:
+    X, y = make_rows([0, 1, 2], 3)
+    clf = hegraph(text_features=TEXT[:3])
+    with pytest.warns(UserWarning, match="left out of the fit"):
+        clf.fit(unreadable(X, y == "c"), y, classes=NAMES[:3])
+    want = hegraph(text_features=TEXT[:3]).fit(X[y != "c"], y[y != "c"], classes=NAMES[:3])
+    np.testing.assert_array_equal(clf.predict_proba(X), want.predict_proba(X))
+    with pytest.raises(ValueError, match="Class 'c' has no readable image"):
+        clf.fit(unreadable(X, y == "c"), y)
+    with pytest.raises(ValueError, match="Class 'c' has no readable image"):
+        hegraph(text_features=TEXT[:2]).fit(X[y != "c"], y[y != "c"]).partial_fit(
+            unreadable(X, y == "c"), y
+        )
+    for method in ("fit", "partial_fit"):
+        with pytest.warns(UserWarning), pytest.raises(ValueError, match="No row of X is left"):
+            getattr(hegraph(), method)(unreadable(X, y != ""), y, classes=NAMES)
