@@ -47,7 +47,7 @@ def test_scale_of_few_rows_by_hand() -> None:
     # Variances of two rows, 100 and 1, and of five of theory: (100 sqrt(2 / 8))^2, (5/8 of 4)^2.
     variance = np.array([(2 * 100 + 5 * 2500) / 7, (2 * 1 + 5 * 2.5**2) / 7])
     elsewhere = 0.4 * (1 - 0.75) * 100  # of the mean density of queries
-    factors = 1 / np.sqrt(variance + [elsewhere**2, 0])
+    factors = 1 / np.sqrt(variance + np.array([elsewhere**2, 0]))
     total = factors[0] * density + factors[1] * margin
     spread = (2 * total.var() + 5 * 2) / 7 + (factors[0] * elsewhere) ** 2
     want = np.append(factors, -total.mean()) / np.sqrt(spread)
