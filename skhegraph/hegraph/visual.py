@@ -9,6 +9,7 @@ The visual nodes `V` have the prior of :mod:`skhegraph.hegraph.messages`, and im
 of one class do and, as far as the texts tell the class means, where the texts do
 (:func:`text_share`). The posterior mean of `V` takes the place of the class means in a linear
 discriminant with the covariance `s S`. Every row's logits without that row have a closed form.
+(Unequal shots: exact but for one mean, :meth:`Discriminant.shared`.)
 
 Where the images have no visual signal at all (equal rows) variances are held at 1e-10.
 """
@@ -44,24 +45,6 @@ class Linear(NamedTuple):
     def __call__(self, Z: Floats) -> Floats:
         """Logits of unit-row queries, shape (n_queries, n_classes)."""
         return Z @ self.coef.T + self.intercept
-
-
-class Modes(NamedTuple):
-    """Independent combinations of the classes: `sqrt(k) (g K + v I) / s sqrt(k)`, decomposed.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_modes,)
-        Prior variance of a mode over the noise of its mean.
-    vectors : ndarray of shape (n_classes, n_modes)
-        Orthonormal columns.
-    rest : float
-        Value of all that is orthogonal to them.
-    """
-
-    values: Floats
-    vectors: Floats
-    rest: float
 
 
 def text_share(means: Floats, text: Floats, left_over: Floats) -> float:
@@ -154,24 +137,12 @@ class VisualModel:
         self.left_over = left_over @ self.axes
         size = max(float(np.square(self.text).sum()), LEAST_VARIANCE)
         self.text_root = self.text @ self.axes / np.sqrt(size)
-        self.modes = self._modes()
-        root = np.sqrt(shots)[:, None]
-        self.observed = self.modes.vectors.T @ (root * self.left_over)
-
-    def _modes(self) -> Modes:
-        """Modes of the classes: those of the edges at equal shots.
-
-        Else there are as many as classes, and a matrix of that size is decomposed.
-        """
-        shots, messages = self.shots, self.messages
-        if np.ptp(shots) <= EQUAL_SHOTS * shots.max():
-            ratio = float(shots.mean()) / messages.noise
-            edges, freedom = messages.edges, messages.freedom
-            values = ratio * (messages.edge_variance * edges.values + freedom)
-            return Modes(values, edges.vectors, ratio * freedom)
-        root = np.sqrt(shots)
-        values, vectors = np.linalg.eigh(root[:, None] * messages.prior() / messages.noise * root)
-        return Modes(np.maximum(values, 0), vectors, 0.0)
+        # What classes share, in units of the variance `d_c = v + s/k_c` of the rest of each mean.
+        edges, messages = self.messages.edges, self.messages
+        self.alone = np.sqrt(messages.freedom + messages.noise / shots)[:, None]
+        root = np.sqrt(messages.edge_variance * edges.values)
+        self.edge_values, self.edge_vectors = principal_axes((edges.vectors * root / self.alone).T)
+        self.observed = self.edge_vectors.T @ (self.left_over / self.alone)
 
     def at(self, shrinkage: float) -> Discriminant:
         """Discriminant whose covariance has `shrinkage` pseudo-rows per feature of a sphere."""
@@ -198,21 +169,41 @@ class Discriminant:
         values, self.turn = principal_axes(model.text_root * self.scale)
         self.rest = 1 - model.text_share
         self.gamma = self.rest + model.text_share * values
-        shots, (modes, vectors, rest) = model.shots[:, None], model.modes
-        # Share of the data in the posterior, per mode and direction.
-        gain, gain_rest = _gain(modes[:, None] * self.gamma), _gain(modes[:, None] * self.rest)
-        out, out_rest = _gain(rest * self.gamma), _gain(rest * self.rest)
-        gain, gain_rest = gain - out, gain_rest - out_rest
+        left_over, observed = model.left_over * self.scale, model.observed * self.scale
+        rest = np.array([self.rest])
+        a, a_rest = self.own(self.gamma), self.own(rest)
+        h, h_rest = self.shared(self.gamma), self.shared(rest)
+        back, squares, turn = model.alone * model.edge_vectors, model.edge_vectors**2, self.turn
         #: Share that a row of weight 1 has in the posterior mean of its class, in the turned
         #: directions and in the rest.
-        self.share = (np.square(vectors) @ gain + out) / shots
-        self.share_rest = ((np.square(vectors) @ gain_rest + out_rest) / shots)[:, 0]
-        observed, left_over = model.observed * self.scale, model.left_over * self.scale
-        moved = out_rest * left_over + vectors @ (gain_rest * observed) / np.sqrt(shots)
-        turned = (out - out_rest) * (left_over @ self.turn)
-        turned += vectors @ ((gain - gain_rest) * (observed @ self.turn)) / np.sqrt(shots)
+        self.share = (a + (1 - a) * (squares @ h)) / model.shots[:, None]
+        self.share_rest = (a_rest + (1 - a_rest) * (squares @ h_rest))[:, 0] / model.shots
+        along, heard = left_over @ turn, observed @ turn
+        moved = a_rest * left_over + (1 - a_rest) * (back @ (h_rest * observed))
+        turned = a * along + (1 - a) * (back @ (h * heard))
+        turned -= a_rest * along + (1 - a_rest) * (back @ (h_rest * heard))
         #: Adapted visual nodes.
-        self.nodes = model.predicted * self.scale + moved + turned @ self.turn.T
+        self.nodes = model.predicted * self.scale + moved + turned @ turn.T
+
+    def own(self, gamma: Floats) -> Floats:
+        """`v gamma / (v gamma + s/k_c)`, shape (n_classes, n_directions).
+
+        Share of a class mean that its node keeps, of what is not shared between classes.
+        """
+        messages = self.model.messages
+        return _gain(messages.freedom / messages.noise * self.model.shots[:, None] * gamma)
+
+    def shared(self, gamma: Floats) -> Floats:
+        """Share that the edges' eigenvectors keep, shape (n_edges, n_directions).
+
+        `l gamma / (l gamma + f)` with the eigenvalue `l` of `g K` in units of `d_c`, and what the
+        rest of a class mean has in the direction, `f = (v gamma + s/k_c) / d_c`: the mean over the
+        classes, exact where their shots are equal, so that no direction needs a matrix of its own.
+        """
+        model, messages = self.model, self.model.messages
+        rest = messages.freedom * gamma + messages.noise / model.shots[:, None]
+        rest = (rest / np.square(model.alone)).mean(axis=0)
+        return _gain(model.edge_values[:, None] * gamma / rest)
 
     def visual_nodes(self, nodes: Floats | None = None) -> Floats:
         """Adapted visual nodes `V'`, shape (n_classes, n_features); of `nodes` where given."""
