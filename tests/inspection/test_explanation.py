@@ -64,6 +64,14 @@ def test_features_without_images_are_drawn_with_empty_frames(make_classifier):
     assert display.images is None and display.support_images is None
 
 
+@pytest.mark.parametrize(("shots", "said"), [(4, "of all rows"), (65, "of the kept rows")])
+def test_the_picture_says_among_which_rows_it_sought(make_classifier, shots, said):
+    """Issue 17.6."""
+    clf = make_classifier(2, shots=shots)
+    display = ExplanationDisplay.from_estimator(clf, clf.support_features_[:1])
+    assert any(said in text.get_text() for text in display.ax_.texts)
+
+
 def test_given_axes_are_used(make_classifier):
     import matplotlib.pyplot as plt
 
