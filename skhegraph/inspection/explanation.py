@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhegraph.hegraph.evidence import PARTS
-from skhegraph.hegraph.evidence import explain as explain_features
 from skhegraph.inspection.steps import axes_or_new, features_of, final_classifier
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def explain(estimator: Any, X: Any, *, n_classes: int = 3, n_support: int = 3) -
     (1,)
     """
     clf = final_classifier(estimator)
-    return explain_features(clf, features_of(estimator, X), n_classes, n_support)
+    return clf.explain(features_of(estimator, X), n_classes, n_support)
 
 
 class ExplanationDisplay:

@@ -19,6 +19,15 @@ def test_pipeline_gives_the_frame_of_its_classifier(pipeline, photographs):
     assert list(found["class"][::2]) == list(pipeline.predict(pieces))
 
 
+def test_the_length_of_a_row_changes_nothing(make_classifier):
+    clf = make_classifier()
+    X = clf.support_features_[[0, 9]]
+    frame = explain(clf, X)
+    top = frame[frame["rank"] == 1]
+    np.testing.assert_allclose(top["probability"], clf.predict_proba(X).max(axis=1))
+    pd.testing.assert_frame_equal(explain(clf, 7 * X), frame)
+
+
 def test_bars_are_the_evidence(make_classifier):
     clf = make_classifier()
     display = ExplanationDisplay.from_estimator(clf, clf.support_features_[[0, 9]], n_classes=4)
