@@ -445,5 +445,5 @@ def _unreadable(images: list[Any], unreadable: NDArray[np.bool_]) -> str:
         for k, image in zip(numbers, images[:LISTED], strict=True)
     ]
     more = "" if len(images) <= LISTED else paragraph(f"... and {len(images) - LISTED} more.")
-    words = paragraph(f"{len(images)} images, which count nowhere above.")
+    words = paragraph(f"They count nowhere above: {len(images)} in all.")
     return section("unreadable", "Not readable", words, markup.table(("image", ""), rows), more)

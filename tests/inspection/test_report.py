@@ -116,6 +116,16 @@ def test_c_is_chosen_on_folds(make_case):
     assert (logistic_regression(named, features)[0][:, 2] == -np.inf).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_shot_gives_no_warning_and_weights_no_scale(make_case, tmp_path):
+    clf, images, labels, features = make_case(shots=1)
+    clf.support_weight_ = 1e-6 * clf.support_weight_
+    page = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
+    clf.support_weight_ = 1e6 * clf.support_weight_
+    again = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
+    assert page.rows["scores"] == again.rows["scores"]
+
+
 def test_each_cell_leads_to_its_pictures(make_case, tmp_path):
     clf, images, labels, features = make_case()
     page = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
