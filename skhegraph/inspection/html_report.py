@@ -82,6 +82,8 @@ def report(
     ------
     FileNotFoundError
         If the folder of `path` does not exist.
+    IsADirectoryError
+        If `path` is a folder.
     ImportError
         If pandas, which :meth:`HeGraphClassifier.explain` needs, is not installed.
     ValueError
@@ -93,7 +95,8 @@ def report(
     -----
     The text alone is the model's initial positive nodes. Logistic regression is fitted on the rows
     that the model keeps (at most 64 of each class), with the `C` of 1, 10, 100, 1000 that has the
-    least log-loss on folds of them; 100 where a class has one row.
+    least log-loss on folds of them; 100 where a class has one row. A class of which it has no row
+    has probability 0 there, and an image of it makes the log-loss infinite.
 
     At most 500 pictures, each class or cell in its turn, are behind the numbers; a file is then
     below 5 MB.
@@ -124,6 +127,8 @@ def report(
     clf, file = final_classifier(model), Path(path)
     if not file.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: there is no folder {str(file.parent)!r}.")
+    if file.is_dir():
+        raise IsADirectoryError(f"path={str(path)!r} is a folder: name the file to write in it.")
     listed = as_image_list(images)
     truth = None if labels is None else _codes(labels, clf.classes_, len(listed))
     support = None if support_images is None else as_image_list(support_images)
@@ -237,7 +242,8 @@ def _scores(answers: Answers) -> str:
     for name, log_proba in named:
         right = int((log_proba.argmax(axis=1) == truth).sum())
         loss = -log_proba[np.arange(len(truth)), truth].mean()
-        cells = (f"{100 * right / len(truth):.1f} %", f"{loss:.3f}", f"{right} of {len(truth)}")
+        lost = f"{loss:.3f}" if np.isfinite(loss) else "∞"
+        cells = (f"{100 * right / len(truth):.1f} %", lost, f"{right} of {len(truth)}")
         rows.append((text(name), *cells))
     turned_away = ""
     if clf.unknown_threshold is not None:

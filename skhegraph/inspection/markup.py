@@ -36,7 +36,6 @@ h3 { font-size: 1rem; margin: .5rem 0; }
 p { margin: .5rem 0; max-width: 48rem; }
 .soft, figcaption small { color: var(--soft); }
 a { color: var(--link); }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }

@@ -126,6 +126,16 @@ def test_one_shot_gives_no_warning_and_weights_no_scale(make_case, tmp_path):
     assert page.rows["scores"] == again.rows["scores"]
 
 
+def test_a_class_with_a_name_alone(tmp_path):
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((8, 12)) + np.repeat(3 * np.eye(2, 12), 4, axis=0), [4] * 4 + [7] * 4
+    clf = HeGraphClassifier(text_features=np.eye(3, 12)).fit(X, y, classes=[4, 7, 9])
+    images, features = rng.randint(0, 256, (3, 8, 8, 3), dtype=np.uint8), np.eye(3, 12)
+    page = Page(report(clf, images, [4, 7, 9], str(tmp_path / "r.html"), features=features))
+    assert [row[2] == "∞" for row in page.rows["scores"][1:]] == [False, False, True]
+    assert page.rows["classes"][3][:3] == ["9", "0", "1"]
+
+
 def test_each_cell_leads_to_its_pictures(make_case, tmp_path):
     clf, images, labels, features = make_case()
     page = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
@@ -342,6 +352,7 @@ def test_a_name_that_is_no_text_is_written(make_case, tmp_path):
         ({"labels": ["ant", "bee", "elk", "ant"]}, ValueError, "labels holds 'elk', which is no"),
         ({"labels": ["ant", "bee", None, "ant"]}, ValueError, "labels has no label .* in row 2"),
         ({"path": "nowhere/report.html"}, FileNotFoundError, "there is no folder 'nowhere'"),
+        ({"path": "."}, IsADirectoryError, "path='.' is a folder: name the file"),
         ({"n_shown": 0}, ValueError, "n_shown"),
         ({"images": []}, ValueError, "X holds no images"),
     ],
