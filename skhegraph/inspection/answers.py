@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from skhegraph.hegraph.classifier import HeGraphClassifier
-from skhegraph.inspection import markup
+from skhegraph.inspection.markup import figure, name_of, thumbnail
 from skhegraph.support import Floats, Ints, unit_rows
 
 #: Values of C to choose from by folds, and the one without folds: the best of these four at one
@@ -75,13 +75,13 @@ class Answers:
         """Picture of readable image `i`, with what it is taken for and what it is."""
         k, named = int(self.number[i]), self.names[self.predicted[i]]
         if k not in self._thumbnails:
-            self._thumbnails[k] = markup.thumbnail(self.images[k])
+            self._thumbnails[k] = thumbnail(self.images[k])
         wrong = self.truth is not None and self.truth[i] != self.predicted[i]
         caption = f"{named}: {100 * self.confidence[i]:.0f} %"
         if self.truth is not None and wrong:
             caption += f", truly {self.names[self.truth[i]]}"
-        name = markup.name_of(self.images[k], k)
-        return markup.figure(self._thumbnails[k], name, caption, note, bad=wrong)
+        name = name_of(self.images[k], k)
+        return figure(self._thumbnails[k], name, caption, note, bad=wrong)
 
 
 def zero_shot(clf: HeGraphClassifier, features: Floats) -> Floats | None:

@@ -15,7 +15,6 @@ from sklearn.utils import check_scalar
 from skhegraph._sklearn import check_pandas_support
 from skhegraph._version import __version__
 from skhegraph.hegraph.evidence import PARTS
-from skhegraph.inspection import markup
 from skhegraph.inspection.answers import (
     Answers,
     in_turn,
@@ -23,7 +22,20 @@ from skhegraph.inspection.answers import (
     reliability,
     zero_shot,
 )
-from skhegraph.inspection.markup import paragraph, section, text
+from skhegraph.inspection.markup import (
+    figure,
+    matrix,
+    name_of,
+    page,
+    paragraph,
+    reliability_curve,
+    section,
+    sheet,
+    signed,
+    table,
+    text,
+    thumbnail,
+)
 from skhegraph.inspection.steps import features_of, final_classifier
 from skhegraph.labelled_rows import refuse_missing_labels, unreadable_rows
 from skhegraph.support import Floats, Ints
@@ -141,7 +153,7 @@ def report(
     title = f"{type(clf).__name__} on {len(listed)} image{'s' if len(listed) != 1 else ''}"
     body = "\n".join([_head(title, answers), *parts, unreadable])
     # Names of files that are no text are written with backslashes.
-    file.write_text(markup.page(title, body), encoding="utf-8", errors="backslashreplace")
+    file.write_text(page(title, body), encoding="utf-8", errors="backslashreplace")
     return file
 
 
@@ -210,7 +222,7 @@ def _parts(answers: Answers, support: list[Any] | None, n_shown: int) -> list[st
             "least-sure",
             "Least sure",
             paragraph("The lowest probabilities of the predicted class."),
-            markup.sheet(answers.figure(i) for i in unsure[:n_shown]),
+            sheet(answers.figure(i) for i in unsure[:n_shown]),
         ),
         section(
             "least-familiar",
@@ -219,7 +231,7 @@ def _parts(answers: Answers, support: list[Any] | None, n_shown: int) -> list[st
                 "Images that may belong to none of the classes: the lowest values of score_samples,"
                 " in standard deviations from the mean of left-out support rows."
             ),
-            markup.sheet(
+            sheet(
                 answers.figure(i, f"familiarity {answers.familiarity[i]:+.1f}")
                 for i in strange[:n_shown]
             ),
@@ -231,7 +243,7 @@ def _scores(answers: Answers) -> str:
     """Accuracy and log-loss of the model and of what it is compared with."""
     clf, truth = answers.clf, answers.truth
     assert truth is not None
-    named = [(f"this model ({type(clf).__name__})", answers.log_proba)]
+    named = [("this model", answers.log_proba)]
     text_alone = zero_shot(clf, answers.features)
     if text_alone is not None:
         named.append(("the text alone (zero-shot)", text_alone))
@@ -253,7 +265,7 @@ def _scores(answers: Answers) -> str:
             f"{clf.unknown_threshold:g}); the numbers count their most probable class."
         )
     head = ("", "accuracy", "log-loss", "right")
-    return section("scores", "How good", markup.table(head, rows, first=True), turned_away)
+    return section("scores", "How good", table(head, rows, first=True), turned_away)
 
 
 def _reliability(answers: Answers) -> str:
@@ -268,7 +280,7 @@ def _reliability(answers: Answers) -> str:
         "reliability",
         "As often right as it says?",
         paragraph(words),
-        markup.reliability_curve(said, was),
+        reliability_curve(said, was),
     )
 
 
@@ -290,7 +302,7 @@ def _classes(answers: Answers, linked: set[tuple[int, int]]) -> str:
         shares = (_percent(found, int(own.sum())), _percent(found, int(called.sum())))
         rows.append((text(name), str(kept[c]), str(own.sum()), shown, *shares, loss, taken))
     head = ("class", "rows kept", "images", "found", "recall", "precision", "log-loss")
-    return section("classes", "Classes", markup.table((*head, "most taken for"), rows))
+    return section("classes", "Classes", table((*head, "most taken for"), rows))
 
 
 def _percent(part: int, whole: int) -> str:
@@ -328,7 +340,7 @@ def _some(shown: int, total: int) -> str:
 
 
 def _sheet_of(draw: Callable[[int], str], rows: Iterable[int]) -> str:
-    return markup.sheet(draw(int(i)) for i in rows)
+    return sheet(draw(int(i)) for i in rows)
 
 
 def _confusion(answers: Answers, linked: set[tuple[int, int]], cells: str) -> str:
@@ -339,7 +351,7 @@ def _confusion(answers: Answers, linked: set[tuple[int, int]], cells: str) -> st
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (truth, answers.predicted), 1)
     if len(names) <= MATRIX_CLASSES:
-        shown = markup.matrix(names, counts, links)
+        shown = matrix(names, counts, links)
     else:
         np.fill_diagonal(counts, 0)
         most = np.argsort(-counts, axis=None, kind="stable")[:LISTED]
@@ -349,7 +361,7 @@ def _confusion(answers: Answers, linked: set[tuple[int, int]], cells: str) -> st
                 n = f"{counts[i, j]:.0f}"
                 n = f'<a href="#{links[i, j]}">{n}</a>' if (i, j) in links else n
                 rows.append((text(names[i]), text(names[j]), n))
-        shown = markup.table(("true", "taken for", "images"), rows)
+        shown = table(("true", "taken for", "images"), rows)
     words = paragraph("Choose a number to see the pictures behind it.")
     return section("confusion", "What is taken for what", words, shown, cells)
 
@@ -383,10 +395,10 @@ def _card(answers: Answers, i: int, pair: list[Any], support: list[Any] | None) 
     """A mistake: its picture, evidence for the predicted and the true class, support images."""
     rows = []
     for which, row in zip(("predicted", "true"), pair, strict=True):
-        parts = [markup.signed(row[name]) for name in PARTS]
+        parts = [signed(row[name]) for name in PARTS]
         name = f"{which}: {text(row['class'])}"
         rows.append((name, f"{100 * row['probability']:.1f} %", *parts))
-    gaps = [markup.signed(pair[0][name] - pair[1][name]) for name in PARTS]
+    gaps = [signed(pair[0][name] - pair[1][name]) for name in PARTS]
     rows.append(("difference", "", *gaps))
     head = ("", "probability", "text", "images", "training", "prior")
     found = list(zip(pair[0]["support"], pair[0]["support_parts"], strict=True))
@@ -396,10 +408,8 @@ def _card(answers: Answers, i: int, pair: list[Any], support: list[Any] | None) 
         shown = paragraph(f"{spoke}{told}")
     else:
         figures = [_support_figure(support, row, part) for row, part in found]
-        shown = paragraph(spoke) + markup.sheet(figures)
-    return (
-        f'<div class="card">{answers.figure(i)}<div>{markup.table(head, rows)}{shown}</div></div>'
-    )
+        shown = paragraph(spoke) + sheet(figures)
+    return f'<div class="card">{answers.figure(i)}<div>{table(head, rows)}{shown}</div></div>'
 
 
 def _support_figure(support: list[Any], row: int, part: float) -> str:
@@ -410,8 +420,8 @@ def _support_figure(support: list[Any], row: int, part: float) -> str:
             "to be shown: give the images that fit was given, in their order."
         )
     image = support[row]
-    name = markup.name_of(image, row)
-    return markup.figure(markup.thumbnail(image), name, f"row {row}: {part:+.2f}")
+    name = name_of(image, row)
+    return figure(thumbnail(image), name, f"row {row}: {part:+.2f}")
 
 
 def _predicted(answers: Answers) -> str:
@@ -424,7 +434,7 @@ def _predicted(answers: Answers) -> str:
         link = f'<a href="#sheet-{c}">{called.sum()}</a>' if called.any() else "0"
         rows.append((text(name), str(kept[c]), link, sure))
     head = ("class", "rows kept", "images", "mean probability")
-    return section("predicted", "What the images are taken for", markup.table(head, rows))
+    return section("predicted", "What the images are taken for", table(head, rows))
 
 
 def _contact_sheets(answers: Answers) -> list[str]:
@@ -452,4 +462,4 @@ def _unreadable(images: list[Any], unreadable: NDArray[np.bool_]) -> str:
     ]
     more = "" if len(images) <= LISTED else paragraph(f"... and {len(images) - LISTED} more.")
     words = paragraph(f"They count nowhere above: {len(images)} in all.")
-    return section("unreadable", "Not readable", words, markup.table(("image", ""), rows), more)
+    return section("unreadable", "Not readable", words, table(("image", ""), rows), more)
