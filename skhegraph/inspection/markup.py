@@ -74,7 +74,7 @@ figcaption small { display: block; font-size: .76rem; }
 .curve .frame { fill: none; stroke: var(--line); }
 .curve .ideal { stroke: var(--soft); stroke-dasharray: 4 4; }
 @media (max-width: 40rem) { th, td { padding: .25rem .35rem; }
-  thead th { white-space: normal; } tbody th { min-width: 7rem; } }
+  thead th { white-space: normal; overflow-wrap: normal; } tbody th { min-width: 7rem; } }
 @media print { .cell { display: block; } }
 """
 
