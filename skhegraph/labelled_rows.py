@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
 
-from skhegraph.support import Floats, Ints
+from skhegraph.support import Floats, Ints, unit_rows
 
 
 class KeptRows(NamedTuple):
@@ -71,12 +71,19 @@ class LabelledRows(NamedTuple):
         return LabelledRows(X, y, weight, number)
 
     def to_keep(self, shots: int | None) -> LabelledRows:
-        """Rows of positive weight, the first `shots` of each label (None: all), in few bytes."""
+        """Rows of positive weight, `shots` of each label that cover it (None: all), in few bytes.
+
+        See :func:`covering_rows`.
+        """
         rows = self.take(self.weight > 0)
-        _, codes = np.unique(rows.y, return_inverse=True)
-        order = np.argsort(codes, kind="stable")
-        number = np.arange(len(order)) - np.searchsorted(codes[order], codes[order])
-        rows = rows.take(np.sort(order[number < (shots or len(order))]))
+        if shots is not None:
+            _, codes = np.unique(rows.y, return_inverse=True)
+            chosen = np.ones(len(codes), dtype=bool)
+            for code in np.flatnonzero(np.bincount(codes) > shots):
+                of_label = np.flatnonzero(codes == code)
+                chosen[of_label] = False
+                chosen[of_label[covering_rows(rows.X[of_label], shots)]] = True
+            rows = rows.take(chosen)
         narrow = rows.X.astype(np.float32)
         lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
         return rows._replace(X=narrow) if lossless else rows
@@ -92,6 +99,36 @@ class LabelledRows(NamedTuple):
         share = class_share[codes] * kept.weight / total[codes]
         whole = len(kept.y) == len(used.y)
         return KeptRows(kept.X, codes, kept.weight, kept.number, share, whole)
+
+
+def covering_rows(X: Floats, n_rows: int) -> Ints:
+    """Numbers of `n_rows` rows of `X` such that no unit row is far from the nearest of them.
+
+    The row nearest to the mean, then again and again the row that is farthest from those chosen
+    (Gonzalez 1985): the largest distance left is at most twice the least possible. It takes
+    `n_rows` products of `X` with a vector.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Rows of one class.
+    n_rows : int
+        How many to choose, at most `n_samples`.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), intp
+        Numbers of rows, in the order in which they were chosen.
+    """
+    Z = unit_rows(X).astype(np.float32, copy=False)
+    cosine = np.full(len(Z), -np.inf, dtype=np.float32)  # to the nearest row chosen
+    chosen = np.empty(n_rows, dtype=np.intp)
+    chosen[0] = (Z @ Z.mean(axis=0)).argmax()
+    for k in range(1, n_rows):
+        np.maximum(cosine, Z @ Z[chosen[k - 1]], out=cosine)
+        cosine[chosen[k - 1]] = np.inf  # equal rows are taken one after another
+        chosen[k] = cosine.argmin()
+    return chosen
 
 
 def refuse_missing_labels(labels: Any, name: str = "y") -> None:

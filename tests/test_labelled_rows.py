@@ -20,12 +20,40 @@ def rows(y: list[Any], X: np.ndarray | None = None, weight: Any = None) -> Label
     return LabelledRows(X, np.array(y), weight, np.arange(len(y)))
 
 
-def test_the_first_rows_of_each_label_are_kept() -> None:
-    kept = rows(["b", "a", "b", "b", "a", "c"], weight=[1, 1, 0, 2, 1, 1]).to_keep(2)
-    assert kept.y.tolist() == ["b", "a", "b", "a", "c"]
-    assert kept.number.tolist() == [0, 1, 3, 4, 5]
-    assert kept.weight.tolist() == [1, 1, 2, 1, 1]
+def test_rows_of_each_label_that_cover_it_are_kept() -> None:
+    """Issue 17.6."""
+    angle = np.deg2rad([0, 40, 1, 90, 44, 7, 2])
+    X = 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    y = ["b", "b", "b", "b", "b", "a", "b"]
+    kept = rows(y, X, weight=[1, 2, 1, 1, 0, 1, 1]).to_keep(3)
+    # Of "b" the row at 40 is nearest to the mean, that at 90 is farthest from it, then that at 0.
+    assert kept.number.tolist() == [0, 1, 3, 5]
+    assert (kept.y.tolist(), kept.weight.tolist()) == (["b", "b", "b", "a"], [1, 2, 1, 1])
+    np.testing.assert_array_equal(kept.X, X[[0, 1, 3, 5]])
     assert rows(["a"] * 5).to_keep(None).number.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_no_row_is_far_from_those_kept(scale: float) -> None:
+    """Issue 17.6: the largest distance is below that of the first rows, and of random ones."""
+    rng = np.random.RandomState(0)
+    centres = np.repeat(rng.standard_normal((5, 16)), 40, axis=0)  # one after another
+    X = (centres + 0.3 * rng.standard_normal(centres.shape)) * scale
+
+    def farthest(chosen: np.ndarray) -> float:
+        Z = X / scale
+        Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+        return float(np.linalg.norm(Z[:, None] - Z[chosen], axis=2).min(axis=1).max())
+
+    kept = rows(["a"] * len(X), X).to_keep(20).number
+    assert len(set(kept)) == 20
+    assert farthest(kept) < 0.6 * farthest(np.arange(20))
+    assert farthest(kept) < min(farthest(rng.permutation(len(X))[:20]) for _ in range(20))
+
+
+def test_equal_rows_are_kept_one_after_another() -> None:
+    assert rows(["a"] * 6, np.ones((6, 3))).to_keep(4).number.tolist() == [0, 1, 2, 3]
+    assert len(rows(["a"] * 6, np.zeros((6, 3))).to_keep(4).y) == 4
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(0.5, np.float32), (0.1, np.float64)])

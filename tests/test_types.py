@@ -19,7 +19,7 @@ PROGRAM = """
 from skhegraph import CLIPFeatures, FewShotSplit, HeGraphAdapterClassifier, HeGraphClassifier
 from skhegraph import PRESETS, ZeroShotCLIPClassifier, make_hegraph_pipeline, show_versions
 from skhegraph import load_image_folder
-from skhegraph.inspection import explain
+from skhegraph.inspection import explain, report
 from skhegraph.peers import TipAdapterClassifier
 
 HeGraphClassifier(unknown_threshold="x")  # arg-type
@@ -45,6 +45,8 @@ PRESETS["photo"].templates.fiit  # attr-defined
 load_image_folder(1)  # arg-type
 show_versions(1)  # call-arg
 explain()  # call-arg
+report(1)  # call-arg
+report(1, [], n_shown="x")  # arg-type
 from skhegraph import NothingOfTheKind  # attr-defined
 """
 

@@ -153,7 +153,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         Their unit features, class by class.
     support_features_ : ndarray of shape (m, n_features)
         Rows of the support set as given, for explanations and :meth:`partial_fit`: all after
-        `partial_fit`, the first 64 of each class after `fit`.
+        `partial_fit`; after `fit` at most 64 of each class, chosen to lie near all others.
     support_labels_, support_weight_, support_index_ : ndarray of shape (m,)
         Their class (index into `classes_`), weight, and number in the `X` given to `fit`, or in
         all that `partial_fit` was given.
@@ -407,8 +407,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         with one_blas_thread():
             adapted = adapt(support, prior, self._strengths(), bool(source))
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
+            kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)
-        kept = rows.kept(self.classes_, class_share, shots_kept)
         self.support_features_, self.support_labels_ = kept.features, kept.labels
         self.support_weight_, self.support_index_ = kept.weight, kept.number
         self.support_share_, self.support_whole_ = kept.share, kept.whole

@@ -58,6 +58,7 @@ class FittedArrays(Protocol):
     support_labels_: Ints
     support_share_: Floats
     support_index_: Ints
+    support_whole_: bool
     prompts_: list[list[str]]
     prompt_features_: Floats
 
@@ -105,6 +106,9 @@ def explain(clf: FittedArrays, Z: Floats, n_classes: int = 3, n_support: int = 3
         - ``support``, ``support_parts``: numbers (in the `X` given to `fit`) of the support rows
           of the class that speak most for it, and their parts in its visual logit. Empty for a
           class without images.
+        - ``support_of``: among which rows they were sought. "the kept rows" where `fit` was given
+          more rows than it keeps (64 of each class, chosen to lie near all others), so that a row
+          that was not kept is never named; else "all rows".
         - ``prompts``, ``prompt_parts``: what the text node of the class was made from, the
           weightiest first, and their parts in its text logit. Empty where the text came as an
           array, or there was none.
@@ -184,6 +188,7 @@ def _explain_rows(clf: FittedArrays, Z: Floats, n_classes: int, n_support: int) 
         "visual_share": share[1].ravel(),
         "support": [found.rows for found in weighty],
         "support_parts": [found.parts for found in weighty],
+        "support_of": ["all rows" if clf.support_whole_ else "the kept rows"] * best.size,
         **prompt_columns(clf, Z, best),
     }
 

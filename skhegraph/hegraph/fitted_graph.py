@@ -52,6 +52,7 @@ class FittedGraph(LinearFeatureClassifier):
     support_labels_: Ints
     support_share_: Floats
     support_index_: Ints
+    support_whole_: bool
 
     def _unknown(self, Z: Floats, logits: Floats) -> NDArray[np.bool_]:
         unreadable = super()._unknown(Z, logits)

@@ -1,4 +1,4 @@
-"""Looking inside: explanations of single answers, and pictures in scikit-learn's style.
+"""Looking inside: a report, explanations of single answers, pictures in scikit-learn's style.
 
 Every display has `from_estimator`, which computes and draws, `plot`, which draws again, and what
 it draws as attributes. matplotlib is imported when something is drawn.
@@ -9,6 +9,14 @@ from __future__ import annotations
 from skhegraph.inspection.adaptation import AdaptationDisplay
 from skhegraph.inspection.explanation import ExplanationDisplay, explain
 from skhegraph.inspection.graph import GraphDisplay
+from skhegraph.inspection.html_report import report
 from skhegraph.inspection.shots import ShotsDisplay
 
-__all__ = ["AdaptationDisplay", "ExplanationDisplay", "GraphDisplay", "ShotsDisplay", "explain"]
+__all__ = [
+    "AdaptationDisplay",
+    "ExplanationDisplay",
+    "GraphDisplay",
+    "ShotsDisplay",
+    "explain",
+    "report",
+]

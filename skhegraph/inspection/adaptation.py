@@ -20,9 +20,10 @@ class AdaptationDisplay:
     The text node of class c, sent along positive -> visual, says that the images of the class are
     about `m0 + rho t_c` (:mod:`skhegraph.hegraph`, step 1). That prediction, the class mean `V_c`
     and the adapted node `V'_c` are points of one space, of which the picture shows the two
-    directions with the largest variance. A class with a name alone has no mean: it stays where text
-    and other classes put it. What training adds to the text nodes is no movement of a
-    visual node and not in the picture.
+    directions with the largest variance. A dotted line joins what the text says with the class
+    mean: an arrow along it is a movement towards the text. A class with a name alone has no mean:
+    it stays where text and other classes put it. What training adds to the text nodes is no
+    movement of a visual node and not in the picture.
 
     Parameters
     ----------
@@ -127,7 +128,9 @@ class AdaptationDisplay:
         pca = PCA(2, svd_solver="full").fit(np.vstack(nodes))
         before, after, *text = (pca.transform(points) for points in nodes)
         for points in text:
-            ax.scatter(*points.T, marker="^", color="#0072B2", s=34, label="what the text says")
+            _tie(ax, points, before)
+            label = "what the text says (dotted line: of which class)"
+            ax.scatter(*points.T, marker="^", color="#0072B2", s=34, label=label)
         ax.scatter(
             *before.T, facecolor="white", edgecolor="#E69F00", s=42, label="class mean (before)"
         )
@@ -147,6 +150,13 @@ class AdaptationDisplay:
         most = np.argsort(-self.moved, kind="stable")[:n_labels]
         _name_points(ax, before[most], after[most], [self.class_names[c] for c in most])
         return self
+
+
+def _tie(ax: Any, points: Floats, others: Floats) -> None:
+    """Dotted lines from each point to the other of its class: names would lie in one heap."""
+    ends = np.stack([points, others], axis=1)
+    for end in ends:
+        ax.plot(*end.T, ":", color="#0072B2", linewidth=1, alpha=0.6, zorder=0)
 
 
 def _name_points(ax: Any, before: Floats, after: Floats, names: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skhegraph.hegraph.evidence import PARTS
-from skhegraph.hegraph.evidence import explain as explain_features
 from skhegraph.inspection.steps import axes_or_new, features_of, final_classifier
 
 if TYPE_CHECKING:
@@ -57,14 +56,15 @@ def explain(estimator: Any, X: Any, *, n_classes: int = 3, n_support: int = 3) -
     (1,)
     """
     clf = final_classifier(estimator)
-    return explain_features(clf, features_of(estimator, X), n_classes, n_support)
+    return clf.explain(features_of(estimator, X), n_classes, n_support)
 
 
 class ExplanationDisplay:
     """Picture of what predictions rest on: query, evidence, and the weightiest support images.
 
     One row per query: the image and its most probable class; the evidence for the top classes,
-    split into its parts; the support images that speak most for the first class.
+    split into its parts; the support images that speak most for the first class, of those that
+    `fit` kept.
 
     Parameters
     ----------
@@ -195,7 +195,8 @@ class ExplanationDisplay:
         last = self.axes_[-1]["evidence"]
         last.set_xlabel("evidence: log-odds over the mean class")
         caption = (
-            "support images that speak most for the first class,\nand their parts in its logit"
+            f"support images (of {self.explanation['support_of'].iloc[0]}) that speak most\n"
+            "for the first class, and their parts in its logit"
         )
         ax.text(0.8, 0.0, caption, ha="center", va="top", transform=ax.transAxes)
         handles, labels = last.get_legend_handles_labels()

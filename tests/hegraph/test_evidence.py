@@ -33,6 +33,7 @@ def by_hand():
     clf.visual_whitener_ = np.array([[2.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     clf.visual_centre_ = np.array([0.5, 0.0], dtype=np.float32)
     clf.prompts_, clf.prompt_features_ = [], np.empty((0, 2), dtype=np.float32)
+    clf.support_whole_ = True
     return clf
 
 
@@ -100,6 +101,22 @@ def test_a_support_row_speaks_most_for_itself():
     first = [rows[0] for rows in frame["support"]]
     assert np.mean(np.array(first) == np.arange(len(y))) > 0.5  # chance: 0.2
     assert (y[first] == frame["class"]).all()
+
+
+def test_late_rows_are_named_where_fit_keeps_a_part():
+    """Issue 17.6: of rows 64 to 99 themselves none was named."""
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((200, 64)), np.repeat(["a", "b"], 100)
+    X[y == "b"] += 1
+    clf = HeGraphClassifier(text_features="prototypes").fit(X, y)
+    frame = clf.explain(X[64:100], n_classes=2, n_support=1)
+    own = frame[frame["class"] == "a"]
+    named = np.array([rows[0] for rows in own["support"]]) == np.arange(64, 100)
+    np.testing.assert_array_equal(named, np.isin(np.arange(64, 100), clf.support_index_))
+    assert named.sum() >= 18
+    assert list(frame["support_of"].unique()) == ["the kept rows"]
+    few = HeGraphClassifier(text_features="prototypes").fit(X[::2], y[::2]).explain(X[:2])
+    assert list(few["support_of"].unique()) == ["all rows"]
 
 
 def test_parts_of_support_rows_make_the_visual_logit():

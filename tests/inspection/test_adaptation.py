@@ -48,6 +48,18 @@ def test_without_text_there_are_two_kinds_of_points(make_classifier):
     assert len(without.ax_.collections) == 2 and without.text is None
 
 
+def test_a_line_tells_of_which_class_a_text_speaks(make_classifier):
+    """Issue 20: the triangles were one unlabelled heap."""
+    display = AdaptationDisplay.from_estimator(make_classifier(4, positive_to_visual=1.0))
+    triangles, means, _ = (c.get_offsets() for c in display.ax_.collections)
+    lines = [line.get_xydata() for line in display.ax_.lines]
+    np.testing.assert_allclose(lines, np.stack([triangles, means], axis=1))
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels[0] == "what the text says (dotted line: of which class)"
+    without = AdaptationDisplay.from_estimator(make_classifier(4, positive_to_visual=0.0))
+    assert not without.ax_.lines
+
+
 def test_names_do_not_overlap(make_classifier):
     display = AdaptationDisplay.from_estimator(make_classifier(60, n_features=40), n_labels=25)
     names = [t for t in display.ax_.texts if t.get_text()]

@@ -19,6 +19,15 @@ def test_pipeline_gives_the_frame_of_its_classifier(pipeline, photographs):
     assert list(found["class"][::2]) == list(pipeline.predict(pieces))
 
 
+def test_the_length_of_a_row_changes_nothing(make_classifier):
+    clf = make_classifier()
+    X = clf.support_features_[[0, 9]]
+    frame = explain(clf, X)
+    top = frame[frame["rank"] == 1]
+    np.testing.assert_allclose(top["probability"], clf.predict_proba(X).max(axis=1))
+    pd.testing.assert_frame_equal(explain(clf, 7 * X), frame)
+
+
 def test_bars_are_the_evidence(make_classifier):
     clf = make_classifier()
     display = ExplanationDisplay.from_estimator(clf, clf.support_features_[[0, 9]], n_classes=4)
@@ -62,6 +71,14 @@ def test_features_without_images_are_drawn_with_empty_frames(make_classifier):
     display = ExplanationDisplay.from_estimator(clf, clf.support_features_[:1])
     assert not display.axes_[0]["query"].images
     assert display.images is None and display.support_images is None
+
+
+@pytest.mark.parametrize(("shots", "said"), [(4, "of all rows"), (65, "of the kept rows")])
+def test_the_picture_says_among_which_rows_it_sought(make_classifier, shots, said):
+    """Issue 17.6."""
+    clf = make_classifier(2, shots=shots)
+    display = ExplanationDisplay.from_estimator(clf, clf.support_features_[:1])
+    assert any(said in text.get_text() for text in display.ax_.texts)
 
 
 def test_given_axes_are_used(make_classifier):
