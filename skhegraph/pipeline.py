@@ -35,14 +35,14 @@ class StepParams(TypedDict, total=False):
     templates: Templates
     negative_templates: Templates | None
     logit_scale: float | None
-    positive_to_visual: float | None
-    visual_to_visual: float | None
+    positive_to_visual: float | str
+    visual_to_visual: float | str
     positive_to_positive: float
     visual_to_positive: float
     negative_to_positive: float
-    text_weight: float | None
-    visual_weight: float | None
-    shrinkage: float | None
+    text_weight: float | str
+    visual_weight: float | str
+    shrinkage: float | str
     penalty: float
     class_weight: str | dict[Any, float] | None
     unknown_label: str | int | None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,12 @@ from sklearn.preprocessing import normalize
 from skhegraph.clip.digests import known_digest, read_image
 from skhegraph.clip.feature_cache import Entry, FeatureStore
 from skhegraph.clip.images import DARK, ImageDecodeError, decode_image
-from skhegraph.clip.known_model import KnownModel
 from skhegraph.clip.threads import map_ahead
 from skhegraph.clip.views import make_views
 from skhegraph.progress import progress
+
+if TYPE_CHECKING:
+    from skhegraph.clip.known_model import KnownModel
 
 __all__ = ["Encoding"]
 

@@ -17,11 +17,11 @@ from skhegraph.clip.encoding import Encoding
 from skhegraph.clip.feature_cache import FeatureStore
 from skhegraph.clip.image_files import MAX_PIXELS
 from skhegraph.clip.images import as_image_list, describe_source
-from skhegraph.clip.known_model import KnownModel
 from skhegraph.labelled_rows import refuse_missing_labels
 from skhegraph.versioned import VersionedEstimator
 
 if TYPE_CHECKING:
+    from skhegraph.clip.known_model import KnownModel
     from skhegraph.clip.model import Backbone
 
 __all__ = ["CLIPFeatures"]
@@ -291,6 +291,8 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
     @contextmanager
     def _model(self) -> Iterator[tuple[KnownModel, FeatureStore | None]]:
         """The model, loaded only where no store knows it, and the store, open."""
+        from skhegraph.clip.known_model import KnownModel
+
         with ExitStack() as stack:
             store = None
             if self.cache_dir is not None:

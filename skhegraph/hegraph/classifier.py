@@ -203,7 +203,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     >>> from sklearn.datasets import load_iris
     >>> from skhegraph import HeGraphClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> clf = HeGraphClassifier(text_features="prototypes").fit(X[::5], y[::5])
+    >>> clf = HeGraphClassifier(text_features="prototypes").fit(X[::3], y[::3])
     >>> clf.score(X, y) > 0.9
     True
     """

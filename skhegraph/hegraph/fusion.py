@@ -197,7 +197,7 @@ def fit_fusion(
         G = discriminant.leave_one_out(rows)
         spread = wrong_class_spread(G, y)
         unit = np.sqrt(np.log(support.n_classes)) / spread if spread > LEAST_SPREAD else 0.0
-        part = VISUAL_MEDIAN_ALONE if text is None else VISUAL_MEDIAN
+        part = VISUAL_MEDIAN_ALONE if text is None and one_shot else VISUAL_MEDIAN
         visual_median = part * unit * shots_per_class(support) ** SHOTS_POWER
         keep_visual = one_shot or visual_weight is not None
         fitted = fit_fusion_weights(

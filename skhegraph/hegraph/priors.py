@@ -36,8 +36,8 @@ TEXT_ALONE_WIDTH = (3.0, 0.15)
 #: tells, the images tell too.
 TEXT_MEDIAN = 0.65
 #: `q` and `f` in the prior median of `b`, `f sqrt(log C) k^q` over the wrong-class logit spread:
-#: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits. Without
-#: text nothing else holds a wrong `b` in check.
+#: the spread that parts C classes grows as sqrt(log C), and more shots make surer logits. At one
+#: shot without text nothing holds a wrong `b` in check, and a smaller one costs less.
 SHOTS_POWER, VISUAL_MEDIAN, VISUAL_MEDIAN_ALONE = 0.25, 0.6, 0.5
 #: Standard deviation of log a and log b in the fusion.
 FUSION_WIDTH = 0.5
