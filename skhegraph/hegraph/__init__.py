@@ -29,7 +29,9 @@ the edges in use, times the strength with which they acted).
         V = 1 m0' + rho T + E,    E ~ MN(0, (g K + v I) x Omega),    x_i = V_c(i) + noise:
 
     the text of a class says where its images are (`rho`, p->v), classes whose texts are alike move
-    together (`g`, v->v), and each has a freedom `v` of its own. The strengths maximise the marginal
+    together (`g`, v->v), and each has a freedom `v` of its own. `Omega` holds the directions in
+    which images of one class differ and, as far as the text explains the class means, those in
+    which the texts do: names that tell nothing are left out. The strengths maximise the marginal
     likelihood of the class means, and the posterior means take the place of `V`. (A linear message
     through a trained matrix with a Gaussian prior is exactly this.)
 
