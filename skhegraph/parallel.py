@@ -4,6 +4,7 @@ The threads of a BLAS wait for each other by spinning. Where other processes run
 times what a second thread gains, and small problems gain nothing. So products run on one BLAS
 thread, and large problems go through their rows in blocks, several at a time. Blocks and the order
 in which their results are joined do not depend on the number of threads, so neither do results.
+(Of fits in several Python threads at once the last bits may: see :func:`one_blas_thread`.)
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ _setting, _torch_setting = Lock(), Lock()
 def one_blas_thread() -> Iterator[None]:
     """Run products on one BLAS thread, and restore what was set before.
 
-    The setting is of the process. Of several Python threads the first sets and restores it; the
-    others leave it alone, so nothing is left behind, whoever ends first.
+    The setting is of the process, and threadpoolctl lets the Python thread that made it alone change
+    it. So of several threads the first sets and restores it; the others leave it alone, have one
+    thread as long as the first is within, and then what was set before. Nothing is left behind,
+    whoever ends first.
     """
     if not _setting.acquire(blocking=False):
         yield
