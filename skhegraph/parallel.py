@@ -44,7 +44,7 @@ _setting, _torch_setting = Lock(), Lock()
 def one_blas_thread() -> Iterator[None]:
     """Run products on one BLAS thread, and restore what was set before.
 
-    The setting is of the process, and threadpoolctl lets the Python thread that made it alone change
+    The setting is of the process, and threadpoolctl lets only the Python thread that made it change
     it. So of several threads the first sets and restores it; the others leave it alone, have one
     thread as long as the first is within, and then what was set before. Nothing is left behind,
     whoever ends first.
