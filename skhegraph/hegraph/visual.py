@@ -178,10 +178,10 @@ class Discriminant:
         #: directions and in the rest.
         self.share = (a + (1 - a) * (squares @ h)) / model.shots[:, None]
         self.share_rest = (a_rest + (1 - a_rest) * (squares @ h_rest))[:, 0] / model.shots
-        along, heard = left_over @ turn, observed @ turn
+        left, heard = left_over @ turn, observed @ turn
         moved = a_rest * left_over + (1 - a_rest) * (back @ (h_rest * observed))
-        turned = a * along + (1 - a) * (back @ (h * heard))
-        turned -= a_rest * along + (1 - a_rest) * (back @ (h_rest * heard))
+        turned = a * left + (1 - a) * (back @ (h * heard))
+        turned -= a_rest * left + (1 - a_rest) * (back @ (h_rest * heard))
         #: Adapted visual nodes.
         self.nodes = model.predicted * self.scale + moved + turned @ turn.T
 
