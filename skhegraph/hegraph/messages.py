@@ -206,8 +206,8 @@ def estimate_messages(
     if ratio is None:
         searched = MESSAGE_RATIOS if n_contrasts > 1 and edges.scale else np.zeros(1)
         prior = MESSAGE_PRIOR * np.square(np.log(np.maximum(searched, LEAST_VARIANCE)))
-        evidence = [0.5 * n_directions(means) * profile(float(r))[0] for r in searched]
-        losses = evidence + prior / n_contrasts
+        evidence = np.array([profile(float(r))[0] for r in searched])
+        losses = 0.5 * n_directions(means) * evidence + prior / n_contrasts
         ratio = float(searched[int(np.argmin(losses))])
     _, rho, delta = profile(ratio)
     expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)
