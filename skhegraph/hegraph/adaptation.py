@@ -192,8 +192,8 @@ def fit_familiarity(
     density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
     Z = discriminant.model.rows[rows[others]] * discriminant.scale
     concentration = 1 / n_directions(Z)
-    squares = np.bincount(inside.y, weights=np.square(inside.sample_weight))
-    known = 1 - float(np.mean(squares / np.square(inside.shots)))
+    share = inside.sample_weight / inside.shots[inside.y]  # squares of weights may underflow
+    known = 1 - float(np.mean(np.bincount(inside.y, weights=np.square(share))))
     return familiarity_scale(density, prominence(logits[others]), concentration, known)
 
 
