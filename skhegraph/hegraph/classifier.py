@@ -476,4 +476,5 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
 
 
 def _labels_in(labels: ArrayLike | None) -> set[Any]:
-    return set() if labels is None else set(np.ravel(np.asarray(labels)).tolist())
+    given = np.asarray([] if labels is None else labels)
+    return set(given.tolist()) if given.ndim == 1 else set()  # all_labels says what is wrong

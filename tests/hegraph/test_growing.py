@@ -103,6 +103,14 @@ def test_class_names_and_weights_with_a_named_class() -> None:
     np.testing.assert_allclose(np.exp(none.log_prior_), 1 / 3)
 
 
+@pytest.mark.parametrize("classes", [set(NAMES), dict.fromkeys(NAMES), [NAMES.tolist()]])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_classes_that_are_no_list_are_refused(classes: Any, method: str) -> None:
+    X, y = make_rows([0, 1], 3)
+    with pytest.raises(ValueError, match=r"classes=.*expected a list of labels"):
+        getattr(hegraph(), method)(X, y, classes=classes)
+
+
 def test_a_name_without_text_says_nothing() -> None:
     X, y = make_rows([0, 1], 3)
     with pytest.raises(ValueError, match=r"classes names 1 classes without an image.*prototypes"):
