@@ -318,6 +318,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
+            fitted._remember_members(classes)
             rows = fitted._validate_rows(X, y, sample_weight, known=_labels_in(classes))
             fitted._fit(rows, classes, SHOTS_KEPT)
             fitted.n_samples_seen_ = num_samples(X)
@@ -364,6 +365,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 "later, call partial_fit from the start, which keeps all, or fit on all at once."
             )
         updated = copy.copy(self)  # if it fails, the estimator is as it was
+        updated._remember_members(classes)
         known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
         rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
         n_seen = num_samples(X)
