@@ -243,6 +243,19 @@ def test_text_that_favours_one_class_does_not_warn() -> None:
         hegraph(text_features=text).fit(X, y)
 
 
+def test_text_that_is_right_more_often_than_by_chance_does_not_warn() -> None:
+    """Of 1000 rows of two classes 696 are right: not what is useful, and not chance."""
+    rng = np.random.default_rng(0)
+    y, way = np.arange(1000) % 2, unit_rows(rng.normal(size=64))
+    text = 0.3 * np.stack([way, -way]) + rng.normal(size=64) / 8
+    X = rng.normal(size=(1000, 64)) / 8 + 0.055 * np.where(y[:, None] == 0, way, -way)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hegraph(text_features=text).fit(X, y)
+    with pytest.warns(UserWarning, match=r"classifies \d+ of 1000 support .* chance \(500\)"):
+        hegraph(text_features=text).fit(X, rng.permutation(y))
+
+
 def test_real_pairs_do_not_warn(shared_data: Path) -> None:
     for name in ["dtd", "pets", "sun397"]:
         data = np.load(shared_data / f"features/clip_b32_{name}.npz")
