@@ -40,7 +40,7 @@ NAMES = list(make.unfitted())
 @pytest.fixture(scope="module")
 def fitted():
     with warnings.catch_warnings():  # the tiny CLIP does not know scikit-learn's digits
-        warnings.filterwarnings("ignore", ".*no better than chance.*")
+        warnings.filterwarnings("ignore", ".*better than chance.*")
         return {name: make.fit(estimator) for name, estimator in make.unfitted().items()}
 
 
@@ -69,7 +69,7 @@ TOOLS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*no better than chance")
+@pytest.mark.filterwarnings("ignore:.*better than chance")
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,7 @@ def test_fitted_estimators(name, tool, fitted):
     assert vars(again).keys() == vars(fitted[name]).keys()
 
 
-@pytest.mark.filterwarnings("ignore:.*no better than chance")
+@pytest.mark.filterwarnings("ignore:.*better than chance")
 @pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", NAMES)

@@ -184,6 +184,16 @@ def test_members_of_enumerations_give_their_text(container: Any) -> None:
     np.testing.assert_array_equal(zero.coef_[0], named.coef_[0])
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_members_without_an_image_give_their_text(method: str) -> None:
+    labels = Enum("Pet", {"CAT": "tabby cat", "DOG": "hot dog", "ANT": "ant"}, type=str)
+    y = [labels.CAT, labels.DOG] * 6
+    clf = HeGraphClassifier(TINY, device="cpu")
+    getattr(clf, method)(WIDE, y, classes=list(labels))
+    want = ["a photo of a ant.", "a photo of a tabby cat.", "a photo of a hot dog."]
+    assert [prompts[0] for prompts in clf.prompts_] == want
+
+
 def test_members_of_enumerations_that_numpy_makes_one_label_of_are_refused() -> None:
     """Issue 17.25: 'Anim.RED' and 'Anim.REA', cut to the three characters of their texts."""
     alike = Enum("Anim", {"RED": "red", "REA": "rea"}, type=str)

@@ -16,7 +16,7 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches, given
+from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches, by_text_alone, given
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.fitted_graph import FittedGraph
 from skhegraph.hegraph.fusion import calibration_rows
@@ -298,8 +298,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         classes : array-like of labels, default=None
             All labels, also of classes that have a name and no image yet: their text, and the
             images of classes whose texts are alike, say where their images should be. Needs text.
-            If one class alone has images, each other counts as one image, where the difference of
-            the texts moves the mean of that class to. None takes the labels of `y`.
+            If one class alone has images, the text decides (unless `visual_weight` is given), and
+            the visual node of each other class is the mean of that one, moved by the difference of
+            the texts. None takes the labels of `y`.
 
         Returns
         -------
@@ -318,6 +319,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
+            fitted._remember_members(classes)
             rows = fitted._validate_rows(X, y, sample_weight, known=_labels_in(classes))
             fitted._fit(rows, classes, SHOTS_KEPT)
             fitted.n_samples_seen_ = num_samples(X)
@@ -364,6 +366,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 "later, call partial_fit from the start, which keeps all, or fit on all at once."
             )
         updated = copy.copy(self)  # if it fails, the estimator is as it was
+        updated._remember_members(classes)
         known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
         rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
         n_seen = num_samples(X)
@@ -396,8 +399,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
+        strengths = self._strengths()
         if support.n_classes == 1:
-            support = with_rows_from_text(support)
+            support, strengths = with_rows_from_text(support), by_text_alone(strengths)
         source = self._text_source()
         warn_if_ignored(self.get_params(deep=False), bool(source))
         if source:
@@ -405,7 +409,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             labels = self.classes_ if named is None else self.classes_[~named.mask]
             warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
         with one_blas_thread():
-            adapted = adapt(support, prior, self._strengths(), bool(source))
+            adapted = adapt(support, prior, strengths, bool(source))
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
             kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)
@@ -476,4 +480,5 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
 
 
 def _labels_in(labels: ArrayLike | None) -> set[Any]:
-    return set() if labels is None else set(np.ravel(np.asarray(labels)).tolist())
+    given = np.asarray([] if labels is None else labels)
+    return set(given.tolist()) if given.ndim == 1 else set()  # all_labels says what is wrong

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
+from scipy.special import bdtr, bdtrc
 
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
 from skhegraph.labels import ENCODED, are_encoded, brief, may_be_others
@@ -18,6 +18,9 @@ from skhegraph.support import Floats, Ints, Support
 #: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
 #: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
 UNRELATED = 3.0
+#: Probability of as many hits by chance below which text tells something, however little. It is
+#: small since images of a class are alike: hits by chance vary more than those of single images.
+BY_CHANCE = 1e-6
 
 
 def class_prior(
@@ -122,18 +125,22 @@ def warn_if_useless(X: Floats, y: Ints, text: Floats, classes: NDArray[Any], sou
     """Warn where the text tells nothing of the images: names not known, or of another CLIP.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
-    half as far from always as chance is, even if no class is favoured over all rows. Where cosines
-    are as small as those of unrelated features, `1 / sqrt(n_features)`, give or take, the text may
-    be of another CLIP.
+    half as far from always as chance is, even if no class is favoured over all rows, and must not
+    rule out (at `BY_CHANCE`) that it is right by chance. Where cosines are as small as those of
+    unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP.
     """
     cosines, n_features = X @ text.T, X.shape[1]
     n_rows, n_classes = cosines.shape
     favour = np.stack([cosines[y == c].mean(axis=0) for c in np.unique(y)]).mean(axis=0)
     hits = int(((cosines - favour).argmax(axis=1) == y).sum())
     useful = min(2 / n_classes, (1 + 1 / n_classes) / 2)
-    if bdtr(hits, n_rows, useful) > 0.01:
+    by_chance = bdtrc(hits - 1, n_rows, 1 / n_classes)
+    if bdtr(hits, n_rows, useful) > 0.01 or by_chance < BY_CHANCE:
         return
-    what = f"{source} classifies {hits} of {n_rows} support rows right, no better than chance"
+    what = (
+        f"{source} classifies {hits} of {n_rows} support rows right, hardly better than chance "
+        f"({n_rows / n_classes:.0f})"
+    )
     size = float(np.sqrt(np.square(cosines).mean()))
     if size <= UNRELATED / np.sqrt(n_features):
         message = (

@@ -51,9 +51,11 @@ def text_share(means: Floats, text: Floats, left_over: Floats) -> float:
     """Share `w` of the directions of the text in the prior of the class means, 0 to 1/2.
 
     `e = 1 - |E T'|^2 / |V T'|^2` is the part of what the centred class means `V` have along the
-    text that the message `rho T` explains, `E = V - rho T` being left over. It is 0 for the text of
-    other classes, and `w = min(2 e, 1/2)`: a half where the text explains a quarter or more (0.3 to
-    0.7 on DTD, Pets and SUN397 from one shot on; about 0 where zero-shot is at chance).
+    text that the message `rho T` explains, `E = V - rho T` being left over, and
+    `w = min(2 e, 1/2)`: a half where the text explains a quarter or more (0.3 to 0.7 on DTD, Pets
+    and SUN397 from one shot on; about 0 where zero-shot is at chance). One number `rho` explains
+    much of few classes, whatever the text: with that of other classes of DTD, `w` was a half in 72,
+    28, 8 and 0 % of the draws of 2, 3, 5 and 10 classes at one shot.
     """
     of_means, left = along(means, text), along(left_over, text)
     if of_means <= LEAST_VARIANCE**2:

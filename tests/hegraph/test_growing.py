@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
-from skhegraph import HeGraphClassifier
+from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
 from skhegraph.hegraph.classifier import SHOTS_KEPT
 from skhegraph.hegraph.visual import VisualModel
 from skhegraph.support import Named, Support, unit_rows
@@ -101,6 +101,14 @@ def test_class_names_and_weights_with_a_named_class() -> None:
     np.testing.assert_allclose(np.exp(clf.log_prior_), [0.25, 0.25, 0.5])
     none = hegraph(text_features=TEXT[:3], class_weight=None).fit(X, y, classes=["a", "b", "c"])
     np.testing.assert_allclose(np.exp(none.log_prior_), 1 / 3)
+
+
+@pytest.mark.parametrize("classes", [set(NAMES), dict.fromkeys(NAMES), [NAMES.tolist()]])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_classes_that_are_no_list_are_refused(classes: Any, method: str) -> None:
+    X, y = make_rows([0, 1], 3)
+    with pytest.raises(ValueError, match=r"classes=.*expected a list of labels"):
+        getattr(hegraph(), method)(X, y, classes=classes)
 
 
 def test_a_name_without_text_says_nothing() -> None:
@@ -235,6 +243,19 @@ def test_text_that_favours_one_class_does_not_warn() -> None:
         hegraph(text_features=text).fit(X, y)
 
 
+def test_text_that_is_right_more_often_than_by_chance_does_not_warn() -> None:
+    """Of 1000 rows of two classes 696 are right: not what is useful, and not chance."""
+    rng = np.random.default_rng(0)
+    y, way = np.arange(1000) % 2, unit_rows(rng.normal(size=64))
+    text = 0.3 * np.stack([way, -way]) + rng.normal(size=64) / 8
+    X = rng.normal(size=(1000, 64)) / 8 + 0.055 * np.where(y[:, None] == 0, way, -way)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hegraph(text_features=text).fit(X, y)
+    with pytest.warns(UserWarning, match=r"classifies \d+ of 1000 support .* chance \(500\)"):
+        hegraph(text_features=text).fit(X, rng.permutation(y))
+
+
 def test_real_pairs_do_not_warn(shared_data: Path) -> None:
     for name in ["dtd", "pets", "sun397"]:
         data = np.load(shared_data / f"features/clip_b32_{name}.npz")
@@ -297,14 +318,19 @@ def test_names_that_tell_nothing_are_told_of() -> None:
 @pytest.mark.parametrize("shots", [1, 2, 8])
 @pytest.mark.parametrize("width", [30, 300])
 def test_item_33_images_of_one_class_and_the_names_of_others(shots: int, width: int) -> None:
-    """Near what zero-shot does about the mean of the texts."""
+    """The text decides: rows that were made from it would teach that it is always right."""
     X, y = make_rows([2], shots)
     queries, truth = make_rows([0, 1, 2, 3, 4, 5], 40, seed=1)
     X, queries, text = (np.pad(a, ((0, 0), (0, width - 30))) for a in (X, queries, TEXT))
     clf = hegraph(text_features=(text, -text)).fit(X, y, classes=NAMES)
     assert clf.classes_.tolist() == NAMES.tolist() and clf.coef_.shape == text.shape
-    right = (clf.predict(queries) == truth).mean()
-    assert right > (NAMES[(queries @ text.T).argmax(axis=1)] == truth).mean() - 0.05 > 0.7
+    zero_shot = ZeroShotCLIPClassifier(text_features=text).fit(None, NAMES)
+    assert zero_shot.score(queries, truth) > 0.7
+    got, want = clf.predict_proba(queries), zero_shot.predict_proba(queries)
+    np.testing.assert_allclose(got, want, atol=1e-3)
+    given = hegraph(text_features=(text, -text), visual_weight=0.1, text_weight=0.5)
+    given.fit(X, y, classes=NAMES)
+    assert (given.visual_weight_, given.text_weight_) == (0.1, 0.5)
     assert clf.support_labels_.tolist() == [2] * shots and clf.support_share_.max() <= 1
     np.testing.assert_array_equal(clf.support_features_, X.astype(clf.support_features_.dtype))
     np.testing.assert_allclose(clf.log_prior_, -np.log(6))

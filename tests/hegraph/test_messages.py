@@ -115,3 +115,15 @@ def test_directions_are_counted_from_few_rows_and_from_many() -> None:
     assert n_directions(rng.normal(size=(5000, 20)) * deviations) == pytest.approx(want, rel=0.05)
     assert n_directions(np.outer(rng.normal(size=50), np.ones(20))) == pytest.approx(1.0, rel=0.05)
     assert n_directions(np.ones((4, 20))) == 1.0
+
+
+def test_directions_are_counted_once_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[int, ...]] = []
+
+    def count(A: np.ndarray) -> float:
+        counted.append(A.shape)
+        return 3.0
+
+    monkeypatch.setattr("skhegraph.hegraph.messages.n_directions", count)
+    estimate_messages(*make_support(6, 2))
+    assert counted == [(6, 5)]
