@@ -399,8 +399,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
-        strengths = self._strengths()
-        if support.n_classes == 1:
+        strengths, one_class = self._strengths(), support.n_classes == 1
+        if one_class:
             support, strengths = with_rows_from_text(support), by_text_alone(strengths)
         source = self._text_source()
         warn_if_ignored(self.get_params(deep=False), bool(source))
@@ -410,6 +410,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
         with one_blas_thread():
             adapted = adapt(support, prior, strengths, bool(source))
+            if one_class:  # nothing tells how images of the classes scatter
+                adapted = adapted._replace(familiarity_scale=np.zeros(3))
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
             kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)

@@ -91,7 +91,7 @@ class FittedGraph(LinearFeatureClassifier):
         -------
         ndarray of shape (n_samples,)
             Higher is more familiar: standard deviations of left-out support rows from their mean.
-            `predict` compares it with `unknown_threshold`.
+            `predict` compares it with `unknown_threshold`. 0 where one class alone has images.
         """
         return self._in_chunks(X, lambda Z: self._familiarity(Z, self._logits(Z)))
 

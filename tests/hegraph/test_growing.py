@@ -395,3 +395,13 @@ def test_item_9_the_only_image_of_a_class_that_is_named_is_unreadable() -> None:
     for method in ("fit", "partial_fit"):
         with pytest.warns(UserWarning), pytest.raises(ValueError, match="No row of X is left"):
             getattr(hegraph(), method)(unreadable(X, y != ""), y, classes=NAMES)
+
+
+def test_one_class_alone_turns_no_image_away() -> None:
+    """Rows made from text have no scatter: nothing tells how images of the classes differ."""
+    X, y = make_rows([0], 4)
+    clf = hegraph(text_features=TEXT[:3], unknown_label="none", unknown_threshold=-2.0)
+    clf.fit(X, y, classes=["a", "b", "c"])
+    queries, _ = make_rows([0, 1, 2], 5)
+    assert (clf.score_samples(queries) == 0).all()
+    assert "none" not in clf.predict(queries)
