@@ -161,11 +161,16 @@ def mean_scores(draws: Sequence[Scores]) -> dict[str, np.ndarray]:
     return {n: np.mean([list(draw[n].values()) for draw in draws], axis=0) for n in names}
 
 
+def shots_name(shots: int) -> str:
+    """Head of a column."""
+    return f"{shots or '1 to 20'} shot{'' if shots == 1 else 's'}"
+
+
 def table(rows: dict[int, list[Scores]]) -> list[str]:
     """Accuracy / log-loss / calibration error, methods by shots."""
     cells = {shots: mean_scores(draws) for shots, draws in sorted(rows.items())}
     names = list(dict.fromkeys(name for cell in cells.values() for name in cell))
-    head = ["accuracy / log-loss / ECE", *(f"{k} shots" if k else "1 to 20 shots" for k in cells)]
+    head = ["accuracy / log-loss / ECE", *(shots_name(k) for k in cells)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * len(cells)]
     form = "{:.1f} / {:.3f} / {:.1f}"
     for name in names:
