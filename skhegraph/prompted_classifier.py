@@ -82,14 +82,16 @@ class PromptedClassifier(FeatureClassifier):
         self.negative_templates = negative_templates
         self.device = device
 
-    def _validate_rows(self, X: Any, y: Any, *args: Any, **params: Any) -> LabelledRows:
-        self._remember_members(y)
-        return super()._validate_rows(X, y, *args, **params)
+    def _validate_rows(
+        self, X: Any, y: Any, *args: Any, reset: bool = True, **params: Any
+    ) -> LabelledRows:
+        self._remember_members(y, reset=reset)
+        return super()._validate_rows(X, y, *args, reset=reset, **params)
 
-    def _remember_members(self, y: Any) -> None:
+    def _remember_members(self, labels: Any, *, reset: bool = False) -> None:
         """Keep the texts of enumerations' members, of which NumPy makes "Animal.CAT"."""
-        if texts := texts_of_members(y):
-            self._texts_of_members = {**getattr(self, "_texts_of_members", {}), **texts}
+        earlier = {} if reset else getattr(self, "_texts_of_members", {})
+        self._texts_of_members = {**earlier, **texts_of_members(labels)}
 
     def _text_nodes(
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]

@@ -116,7 +116,7 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         """Unit text features of labels alone, and the logit scale."""
         self._validate_params()
         refuse_missing_labels(y)
-        self._remember_members(y)
+        self._remember_members(y, reset=True)
         given = column_or_1d(y, warn=True)
         check_classification_targets(given)
         labels, index = np.unique(given, return_inverse=True)

@@ -106,14 +106,27 @@ def outcome(wrap: Any, labels: list[Any], class_names: Any) -> str:
     return "right" if all(names == NAMES for names in Recorder.noted) else "WRONG"
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("meta", [*KEEPING, *ENCODING, *BINARY])
+def reads_out_of_bounds(meta: str, labels: list[Any]) -> bool:
+    """scikit-learn's temperature scaling encodes strings alone, and takes 5 for the sixth class.
+
+    What lies there in memory is sometimes not a number: no outcome to test.
+    """
+    return meta == "temperature" and not isinstance(labels[0], str) and labels != DIGITS
+
+
+@pytest.mark.parametrize(
+    ("meta", "case"),
+    [
+        (meta, case)
+        for meta in [*KEEPING, *ENCODING, *BINARY]
+        for case, (labels, *_) in CASES.items()
+        if not reads_out_of_bounds(meta, labels)
+    ],
+)
 def test_class_names_in_meta_estimators_are_right_or_refused(meta: str, case: str) -> None:
     """Issue 17.2 and 17.15."""
     labels, class_names, kept, encoded = CASES[case]
     want = kept if meta in KEEPING else encoded if meta in ENCODING else "refused"
-    if meta == "temperature" and not isinstance(labels[0], str):  # which it does not encode
-        want = kept
     wrap = {**KEEPING, **ENCODING, **BINARY}[meta]
     assert outcome(wrap, labels, class_names) == want
 
@@ -187,7 +200,7 @@ def test_rows_of_text_by_label_are_right_or_refused_in_meta_estimators() -> None
         clf.fit(X, np.array(labels)[CODES])
         np.testing.assert_allclose(clf.coef_ / clf.logit_scale_, TEXT)
         for name, wrap in ENCODING.items():
-            if name == "temperature" and labels is not STRINGS:  # which it does not encode
+            if reads_out_of_bounds(name, labels):
                 continue
             with pytest.raises(ValueError, match=r"text_features \(positive\).*array with one row"):
                 wrap(clone(clf)).fit(X, np.array(labels)[CODES])

@@ -194,6 +194,20 @@ def test_members_without_an_image_give_their_text(method: str) -> None:
     assert [prompts[0] for prompts in clf.prompts_] == want
 
 
+def test_texts_of_members_are_forgotten_by_another_fit() -> None:
+    """They stayed: later labels of the same letters were taken for members."""
+    y = [Animal.CAT, Animal.ANT] * 6
+    clf = HeGraphClassifier(TINY, device="cpu").fit(WIDE, y)
+    later = HeGraphClassifier(TINY, device="cpu").partial_fit(WIDE, y)
+    ant, cat = clf.classes_.tolist()  # as NumPy makes them, "Animal.CA"
+    strings = [cat, ant] * 6
+    assert clf.fit(WIDE, strings).prompts_[1] == [f"a photo of a {cat}."]
+    assert later.partial_fit(WIDE, strings).prompts_[1] == ["a photo of a tabby cat."]
+    zero = ZeroShotCLIPClassifier(TINY).fit(None, y)
+    named = ZeroShotCLIPClassifier(TINY).fit(None, strings)
+    np.testing.assert_array_equal(zero.fit(None, strings).coef_, named.coef_)
+
+
 def test_members_of_enumerations_that_numpy_makes_one_label_of_are_refused() -> None:
     """Issue 17.25: 'Anim.RED' and 'Anim.REA', cut to the three characters of their texts."""
     alike = Enum("Anim", {"RED": "red", "REA": "rea"}, type=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -319,8 +318,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
-            fitted._remember_members(classes)
             rows = fitted._validate_rows(X, y, sample_weight, known=_labels_in(classes))
+            fitted._remember_members(classes)
             fitted._fit(rows, classes, SHOTS_KEPT)
             fitted.n_samples_seen_ = num_samples(X)
         return self
@@ -365,25 +364,24 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 f"fit kept {SHOTS_KEPT} rows of each class and was given more: for more images "
                 "later, call partial_fit from the start, which keeps all, or fit on all at once."
             )
-        updated = copy.copy(self)  # if it fails, the estimator is as it was
-        updated._remember_members(classes)
-        known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
-        rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
-        n_seen = num_samples(X)
-        if fitted:
-            labels = self.classes_[self.support_labels_]
-            earlier = LabelledRows(
-                self.support_features_, labels, self.support_weight_, self.support_index_
-            )
-            rows = earlier.followed_by(rows, self.n_samples_seen_)
-            n_seen += self.n_samples_seen_
-            named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
-            if len(named) or classes is not None:
-                asked = [] if classes is None else [np.asarray(classes)]
-                classes = np.concatenate([named, rows.y, *asked])
-        updated._fit(rows, classes, None, self.labels_seen_ if fitted else None)
-        updated.n_samples_seen_ = n_seen
-        self.__dict__ = updated.__dict__
+        with all_or_nothing(self) as updated:
+            known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
+            rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
+            updated._remember_members(classes)
+            n_seen = num_samples(X)
+            if fitted:
+                labels = self.classes_[self.support_labels_]
+                earlier = LabelledRows(
+                    self.support_features_, labels, self.support_weight_, self.support_index_
+                )
+                rows = earlier.followed_by(rows, self.n_samples_seen_)
+                n_seen += self.n_samples_seen_
+                named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
+                if len(named) or classes is not None:
+                    asked = [] if classes is None else [np.asarray(classes)]
+                    classes = np.concatenate([named, rows.y, *asked])
+            updated._fit(rows, classes, None, self.labels_seen_ if fitted else None)
+            updated.n_samples_seen_ = n_seen
         return self
 
     def _fit(
@@ -404,11 +402,11 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             support, strengths = with_rows_from_text(support), by_text_alone(strengths)
         source = self._text_source()
         warn_if_ignored(self.get_params(deep=False), bool(source))
-        if source:
-            some, named = calibration_rows(support), support.named
-            labels = self.classes_ if named is None else self.classes_[~named.mask]
-            warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
         with one_blas_thread():
+            if source:
+                some, named = calibration_rows(support), support.named
+                labels = self.classes_ if named is None else self.classes_[~named.mask]
+                warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
             adapted = adapt(support, prior, strengths, bool(source))
             if one_class:  # nothing tells how images of the classes scatter
                 adapted = adapted._replace(familiarity_scale=np.zeros(3))
