@@ -90,8 +90,10 @@ class PromptedClassifier(FeatureClassifier):
 
     def _remember_members(self, labels: Any, *, reset: bool = False) -> None:
         """Keep the texts of enumerations' members, of which NumPy makes "Animal.CAT"."""
-        earlier = {} if reset else getattr(self, "_texts_of_members", {})
-        self._texts_of_members = {**earlier, **texts_of_members(labels)}
+        earlier = vars(self).pop("_texts_of_members", {})
+        texts = texts_of_members(labels) | ({} if reset else earlier)
+        if texts:
+            self._texts_of_members = texts
 
     def _text_nodes(
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
