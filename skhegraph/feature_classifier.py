@@ -26,6 +26,7 @@ from skhegraph.labelled_rows import (
     refuse_missing_labels,
     unreadable_rows,
 )
+from skhegraph.labels import UNLABELLED
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     Floats,
@@ -144,7 +145,10 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         rows = LabelledRows(X, y, weight, np.arange(len(y)))
         rows = drop_unreadable(rows, known, without)
         without = without[rows.number]
-        return rows.take(~without), rows.take(without)
+        labelled, others = rows.take(~without), rows.take(without)
+        if without.any() and y.dtype.kind == "O":  # names, without the -1 that made them objects
+            labelled = labelled._replace(y=np.array(labelled.y.tolist()))
+        return labelled, others._replace(y=np.full(len(others.y), UNLABELLED))
 
     def _support(
         self,

@@ -55,10 +55,9 @@ class LabelledRows(NamedTuple):
 
     def unlike(self, others: LabelledRows) -> LabelledRows:
         """Rows that are not among others: a row whose label came later is no row without one."""
-        known = {row.tobytes() for row in others.X.astype(np.float64)}
-        if not known or not len(self.X):
-            return self
-        return self.take(np.array([row.tobytes() not in known for row in self.X.astype(float)]))
+        known = {row.astype(np.float64).tobytes() for row in others.X}
+        new = [row.astype(np.float64).tobytes() not in known for row in self.X]
+        return self.take(np.array(new, dtype=bool))
 
     def followed_by(self, later: LabelledRows, n_given: int) -> LabelledRows:
         """These rows, of `n_given` that were given, and later ones.

@@ -84,7 +84,8 @@ def without_label(
     Raises
     ------
     ValueError
-        If the labels are names, and one of them is the text "-1".
+        If no row has a label and `classes` names none; or if the labels are names, and one of them
+        is the text "-1".
     """
     none: NDArray[np.bool_] = np.zeros(len(y), dtype=bool)
     if y.dtype.kind == "U":
@@ -102,6 +103,10 @@ def without_label(
     if any(_is_unlabelled(label) for part in named for label in np.asarray(part).ravel()):
         return none
     if classes is None and unlabelled.any():
+        if unlabelled.all() and seen is None:
+            raise ValueError(
+                "y holds -1 alone, for rows without a label: name the classes, classes=[...]."
+            )
         others = {*y[~unlabelled].tolist(), *([] if seen is None else seen.tolist())}
         if len(others) < 2:
             return none

@@ -158,13 +158,15 @@ class FittedGraph(LinearFeatureClassifier):
             Initial nodes `x` and, for each relation that acted, `edge_index` and `edge_weight`: the
             edges that the messages were gathered along times the strength with which they acted
             (:mod:`skhegraph.hegraph.class_graph`). Edges from class to class join those with
-            images.
+            images; with rows without a label, all.
         """
         check_is_fitted(self)
         from skhegraph.hegraph.graph import edge_lists
 
         strengths = {name: getattr(self, f"{name}_") for name in STRENGTHS}
         with_images = np.unique(self.support_labels_)
+        if self.n_unlabelled_:
+            with_images = np.arange(len(self.classes_))
         edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
         return edge_lists(self.graph_, edges, with_images)
 
