@@ -67,8 +67,8 @@ from skhegraph.support import Floats, Ints, Mixture, Named, Support, in_span, un
 
 #: Parts of the labelled rows that are held out in turn.
 N_FOLDS = 3
-#: Rows of which the median of the familiarity is taken.
-ROWS_FOR_MEDIAN = 2000
+#: Rows that are enough for the median of the familiarity and the spread of logits.
+SOME_ROWS = 2000
 #: Least weight of a class, so that its mean is defined: a row of it would count for far more.
 LEAST_COUNT = 1e-9
 
@@ -146,10 +146,15 @@ class Guess(NamedTuple):
         return np.concatenate(list(map_rows(of_block, len(X), max(self.coef.shape))))
 
 
+def spread_rows(rows: Unlabelled) -> Floats:
+    """Unit rows that stand for all, `SOME_ROWS` or somewhat more."""
+    step = max(len(rows.weight) // SOME_ROWS, 1)
+    return unit_rows(rows.X[::step].astype(np.float64))
+
+
 def mixture_of(rows: Unlabelled, guess: Guess) -> Mixture:
     """What rows without a label add to the classes, `share` being 1."""
-    some = rows.X[:: max(len(rows.weight) // ROWS_FOR_MEDIAN, 1)]
-    usual = min(float(np.median(guess(unit_rows(some.astype(np.float64)))[1])), 0.0)
+    usual = min(float(np.median(guess(spread_rows(rows))[1])), 0.0)
 
     def of_block(block: slice) -> Floats:
         """Counts and sums of a block of rows, side by side."""
@@ -262,7 +267,7 @@ def adapt_by_names(
     """The same where no two classes have a labelled row: zero-shot adapts to the images.
 
     The mean of the rows that text gives a class takes the place of an image of it, and the weights
-    are what they are before any row is seen.
+    are what they are before any label is seen.
     """
     guess = Guess.of_names(whole, prior)
     mixture = counted(mixture_of(rows, guess), 1.0, whole.positive)
@@ -275,11 +280,14 @@ def adapt_by_names(
         sample_weight=np.concatenate([whole.sample_weight, np.ones(len(lacking))]),
     )
     a, b = strengths.text_weight, strengths.visual_weight
-    strengths = by_text_alone(strengths)._replace(
-        text_weight=TEXT_MEDIAN if a is None else a, visual_weight=b
-    )
+    strengths = by_text_alone(strengths)._replace(text_weight=TEXT_MEDIAN if a is None else a)
     adapted = adapt(whole, prior, strengths, has_text)
-    return whole, adapted._replace(familiarity_scale=np.zeros(3)), guess
+    if b is None:  # in units of the logits of rows: means lie closer together
+        some, fitted = spread_rows(rows), branches(whole, adapted._replace(visual_weight=1.0))
+        G = some @ fitted.visual_coef.T + fitted.visual_intercept
+        b = VISUAL_MEDIAN * visual_unit(G, guess(some)[0].argmax(axis=1))
+    adapted = adapted._replace(visual_weight=b, familiarity_scale=np.zeros(3))
+    return whole, adapted, guess
 
 
 class Weights(NamedTuple):

@@ -147,7 +147,7 @@ def test_rows_of_other_classes_count_for_little() -> None:
     own = mixture_of(Unlabelled(own_rows, np.ones(60)), guess).counts.sum()
     both = mixture_of(Unlabelled(mixed, np.ones(100)), guess).counts.sum()
     assert own > 20
-    assert (both - own) / 40 < 0.1 * own / 60
+    assert (both - own) / 40 < 0.3 * own / 60  # of own rows, too, that seem less odd now
 
 
 # --- what they are good for -----------------------------------------------------------------------
