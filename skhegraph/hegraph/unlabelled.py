@@ -60,6 +60,7 @@ from skhegraph.hegraph.priors import (
     TEXT_MEDIAN,
     UNLABELLED_SHARES,
     VISUAL_MEDIAN,
+    VISUAL_MEDIAN_ALONE,
 )
 from skhegraph.hegraph.visual import VisualModel
 from skhegraph.parallel import map_rows, sum_rows
@@ -250,12 +251,20 @@ def adapt_with_unlabelled(
         return adapt_by_names(whole, rows, prior, strengths, has_text)
     alone = adapt(support, prior, strengths, has_text)
     guess = Guess.of(support, alone, prior)
-    a, b, shrinkage, share = fit_on_folds(whole, rows, prior, strengths, has_text, alone)
+    weights = fit_on_folds(whole, rows, prior, strengths, has_text, alone)
+    share = min(UNLABELLED_SHARES) if weights is None else weights.share
+    shrinkage = alone.discriminant.shrinkage if weights is None else weights.shrinkage
     whole = replace(whole, mixture=counted(mixture_of(rows, guess), share, guess.nodes))
     inside, basis = in_span(whole)
     model = visual_model(inside, strengths, has_text, whole.X.shape[1], guess.model)
     discriminant, told = model.at(shrinkage), calibration_rows(whole)
-    fusion = Fusion(discriminant, a, b, discriminant.leave_one_out(told))
+    held_out = discriminant.leave_one_out(told)
+    if weights is None:  # in the units of the new logits
+        a, b = alone.text_weight, VISUAL_MEDIAN_ALONE * visual_unit(held_out, whole.y[told])
+        b = b if strengths.visual_weight is None else strengths.visual_weight
+    else:
+        a, b = weights.text, weights.visual
+    fusion = Fusion(discriminant, a, b, held_out)
     weight = loss_weights(whole, prior)
     adapted = adapt_text(inside, basis, fusion, told, weight, prior, strengths, has_text)
     return whole, adapted, guess
@@ -316,14 +325,18 @@ def fit_on_folds(
     strengths: Strengths,
     has_text: bool,
     alone: Adapted,
-) -> tuple[float, float, float, float]:
+) -> Weights | None:
     """Weights `a` and `b`, shrinkage and share by the log-loss of rows that are held out.
 
     The probabilities of each part come from a classifier with the weights and the shrinkage of all
-    labelled rows, `alone`.
+    labelled rows, `alone`. None where no row can be held out: one a class without text, or of two
+    classes.
     """
     told = calibration_rows(whole)
     fold = folds(whole, told, has_text)
+    left = [len(np.unique(whole.y[fold != k])) for k in range(N_FOLDS)]
+    if min(left) < 2 or not (fold >= 0).any():
+        return None
     held_out = np.flatnonzero(fold >= 0)
     y, weight = whole.y[held_out], loss_weights(whole, prior)[held_out]
     text = None
@@ -365,8 +378,7 @@ def fit_on_folds(
             return at(strengths.shrinkage)
         return least_loss(lambda some: list(map(at, some)), SHRINKAGES)
 
-    best = min(map(with_share, UNLABELLED_SHARES), key=lambda weights: weights.loss)
-    return best[:4]
+    return min(map(with_share, UNLABELLED_SHARES), key=lambda weights: weights.loss)
 
 
 def model_of(

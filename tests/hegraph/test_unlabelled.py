@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -337,3 +339,20 @@ def test_the_share_is_chosen_on_rows_that_are_held_out(monkeypatch: pytest.Monke
     assert len(set.union(*seen)) == sum(map(len, seen)) == len(Y)
     assert whole.mixture is not None
     assert adapted.visual_weight > 0
+
+
+@pytest.mark.parametrize("text", ["prototypes", TEXT[:2]])
+def test_where_no_row_can_be_held_out(text: Any) -> None:
+    """One image of each of two classes: the weights are what they are before any row is seen."""
+    truth = np.random.default_rng(11).integers(2, size=80)
+    pool, queries = rows_of(truth, 12), rows_of(truth, 13)
+    few, labels = rows_of(np.arange(2), 14), np.arange(2)
+    alone = HeGraphClassifier(text_features=text, logit_scale=20.0).fit(few, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        more = HeGraphClassifier(text_features=text, logit_scale=20.0, visual_weight="auto").fit(
+            np.vstack([few, pool]), np.concatenate([labels, np.full(80, -1)]), classes=labels
+        )
+    assert log_loss(truth, more.predict_proba(queries)) < 1.1 * log_loss(
+        truth, alone.predict_proba(queries)
+    )
