@@ -40,6 +40,9 @@ class KeepUnlabelled:
     def __init__(self, cv: Any = 5) -> None:
         self.cv = cv
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(cv={self.cv!r})"
+
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[Ints, Ints]]:
         """Yield training and test indices.
 
@@ -83,7 +86,7 @@ class KeepUnlabelled:
         """
         if y is None:
             return int(check_cv(self.cv).get_n_splits(X, y, groups))
-        return sum(1 for _ in self.split(X, y, groups))
+        return sum(1 for _ in self.split(y if X is None else X, y, groups))
 
 
 def _by_label(y: Any) -> tuple[Ints, Ints, list[Any]]:
