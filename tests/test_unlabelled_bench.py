@@ -45,12 +45,28 @@ def test_methods_of_the_sections(bench, digits):
         *both,
         "SelfTraining",
         "LabelSpreading",
+        "TransCLIP",
     }
     assert set(bench.run_one(digits, "foreign", 2, 0, False)) == {*both, bench.OWN}
     assert set(bench.run_one(digits, "unbalanced", 2, 0, False)) == both
     names = bench.run_one(digits, "names", 0, 0, False)
-    assert set(names) == {"zero-shot", bench.OURS}
+    assert set(names) == {"zero-shot", bench.OURS, "TransCLIP"}
     assert bench.run_one(digits, "all", 40, 0, False) == {}
+
+
+def test_transclip_moves_names_to_the_images(bench, digits):
+    clf = bench.TransCLIP(digits.text[::-1], 10.0)
+    X, y = digits.X_train, 9 - digits.y_train
+    few = bench.few_rows(y, 2, 0)
+    partly = np.where(np.isin(np.arange(len(y)), few), y, -1)
+    assert clf.fit(X, partly).score(digits.X_test, 9 - digits.y_test) > 0.75
+    density = clf._log_density(
+        digits.X_test[:2] / np.linalg.norm(digits.X_test[:2], axis=1)[:, None]
+    )
+    z, v = digits.X_test[0] / np.linalg.norm(digits.X_test[0]), clf.variance_
+    want = [-0.5 * ((z - mean) ** 2 / v).sum() for mean in clf.means_]
+    np.testing.assert_allclose(density[0], want, rtol=1e-6)
+    assert clf.fit(X, np.full(len(y), -1)).score(digits.X_test, 9 - digits.y_test) > 0.75
 
 
 def test_command_line(bench, digits, tmp_path):

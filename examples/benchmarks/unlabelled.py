@@ -3,7 +3,8 @@
 Unlabelled rows are the rest of the training pool; the test split is used once. Sections: all of
 them; half of the classes named and rows of all ("foreign"), beside the same without the foreign
 rows; rows per class that fall from 50 to 1 ("unbalanced"); names and no label ("names"). Peers:
-`SelfTrainingClassifier` of HeGraph (threshold 0.8) and `LabelSpreading` (7 neighbours).
+`SelfTrainingClassifier` of HeGraph (threshold 0.8), `LabelSpreading` (7 neighbours) and TransCLIP
+(`gamma` chosen on folds).
 `--develop` judges rows of the training pool that are kept apart, and leaves the test split alone.
 
 Example::
@@ -28,10 +29,12 @@ from few_shot_data import Encoder, Problem, few_rows, from_features, from_images
 from few_shot_report import scores
 from joblib import Parallel, delayed, parallel_config
 from regimes import Scores, mean_scores, shots_name, subset, table
-from sklearn.model_selection import train_test_split
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+from transductive import TransCLIP
 
-from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph import HeGraphClassifier, KeepUnlabelled, ZeroShotCLIPClassifier
 
 SECTIONS = ("all", "foreign", "unbalanced", "names")
 ALONE, OURS, OWN = "labelled alone", "with unlabelled", "with unlabelled, none foreign"
@@ -87,10 +90,22 @@ def run_one(problem: Problem, section: str, shots: int, seed: int, develop: bool
             inner = HeGraphClassifier(**text)
             models["SelfTraining"] = SelfTrainingClassifier(inner, threshold=0.8).fit(*own)
             models["LabelSpreading"] = LabelSpreading("knn", n_neighbors=7).fit(*own)
+        if section in ("all", "names") and problem.text is not None:
+            P = problem.text[0] if isinstance(problem.text, tuple) else problem.text
+            models["TransCLIP"] = transclip(TransCLIP(P, problem.logit_scale), shots).fit(*own)
         return {
             name: scores(model.predict_proba(problem.X_test), problem.y_test)
             for name, model in models.items()
         }
+
+
+def transclip(peer: TransCLIP, shots: int) -> BaseEstimator:
+    """TransCLIP with `gamma` chosen on folds of the labelled rows, where there are several."""
+    if shots < 2:
+        return peer
+    gammas = {"gamma": [0.002, 0.01, 0.02, 0.2]}
+    folds = KeepUnlabelled(min(shots, 4))
+    return GridSearchCV(peer, gammas, cv=folds, scoring="neg_log_loss")
 
 
 def gains(results: dict[tuple[str, str, int], list[Scores]]) -> list[str]:
