@@ -53,6 +53,12 @@ class LabelledRows(NamedTuple):
         X, y, weight, number = (part[chosen] for part in self)
         return LabelledRows(X, y, weight, number)
 
+    def unlike(self, others: LabelledRows) -> LabelledRows:
+        """Rows that are not among others: a row whose label came later is no row without one."""
+        known = {row.astype(np.float64).tobytes() for row in others.X}
+        new = [row.astype(np.float64).tobytes() not in known for row in self.X]
+        return self.take(np.array(new, dtype=bool))
+
     def followed_by(self, later: LabelledRows, n_given: int) -> LabelledRows:
         """These rows, of `n_given` that were given, and later ones.
 
@@ -180,8 +186,12 @@ def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
     return unreadable
 
 
-def drop_unreadable(rows: LabelledRows, known: Collection[Any] = ()) -> LabelledRows:
+def drop_unreadable(
+    rows: LabelledRows, known: Collection[Any] = (), without_label: NDArray[np.bool_] | None = None
+) -> LabelledRows:
     """Leave rows of unreadable images out of a fit, with one warning.
+
+    Some may be `without_label`.
 
     Raises
     ------
@@ -191,7 +201,9 @@ def drop_unreadable(rows: LabelledRows, known: Collection[Any] = ()) -> Labelled
     unreadable = unreadable_rows(rows.X)
     if not unreadable.any():
         return rows
-    lost = [label for label in np.setdiff1d(rows.y, rows.y[~unreadable]) if label not in known]
+    has_label = np.ones(len(unreadable), dtype=bool) if without_label is None else ~without_label
+    labels, left = rows.y[has_label], rows.y[has_label & ~unreadable]
+    lost = [label for label in np.setdiff1d(labels, left) if label not in known]
     if lost:
         raise ValueError(
             f"Class {str(lost[0])!r} has no readable image: each of its rows of X is NaN "

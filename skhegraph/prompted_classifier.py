@@ -84,7 +84,7 @@ class PromptedClassifier(FeatureClassifier):
 
     def _validate_rows(
         self, X: Any, y: Any, *args: Any, reset: bool = True, **params: Any
-    ) -> LabelledRows:
+    ) -> tuple[LabelledRows, LabelledRows]:
         self._remember_members(y, reset=reset)
         return super()._validate_rows(X, y, *args, reset=reset, **params)
 
