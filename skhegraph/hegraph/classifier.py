@@ -15,7 +15,7 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, by_text_alone, given
+from skhegraph.hegraph.adaptation import Strengths, given
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.fitted_graph import FittedGraph
 from skhegraph.hegraph.fusion import calibration_rows
@@ -30,12 +30,12 @@ from skhegraph.hegraph.priors import (
     POSITIVE_TO_POSITIVE,
     VISUAL_TO_POSITIVE,
 )
-from skhegraph.hegraph.unlabelled import Unlabelled, adapt_with_unlabelled
+from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.labels import UNLABELLED, keep_unlabelled, without_label
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, Support, with_rows_from_text
+from skhegraph.support import Floats
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
@@ -458,7 +458,12 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 some, named = calibration_rows(support), support.named
                 labels = self.classes_ if named is None else self.classes_[~named.mask]
                 warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
-            support, adapted, proba = self._adapt(support, rows, others, prior, bool(source))
+            unlabelled = Unlabelled.of(others, rows, support)
+            support, adapted, guess = adapt_graph(
+                support, unlabelled, prior, self._strengths(), bool(source)
+            )
+            told = others.X[: None if shots_kept is None else UNLABELLED_KEPT]
+            proba = np.empty((0, len(prior))) if guess is None else guess.proba(told)
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
             kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)
@@ -466,35 +471,6 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.support_weight_, self.support_index_ = kept.weight, kept.number
         self.support_share_, self.support_whole_ = kept.share, kept.whole
         self._keep_unlabelled(others, proba, all_rows=shots_kept is None)
-
-    def _adapt(
-        self,
-        support: Support,
-        rows: LabelledRows,
-        others: LabelledRows,
-        prior: Floats,
-        has_text: bool,
-    ) -> tuple[Support, Adapted, Floats]:
-        """The adapted graph, and the probabilities by which rows without a label joined it."""
-        strengths, n_classes = self._strengths(), len(self.classes_)
-        if len(others.y):
-            weight = others.weight * (
-                support.sample_weight.sum() / rows.weight.sum()
-                if len(support.y)
-                else len(others.y) / others.weight.sum()
-            )
-            unlabelled = Unlabelled(others.X, weight)
-            support, adapted, guess = adapt_with_unlabelled(
-                support, unlabelled, prior, strengths, has_text
-            )
-            return support, adapted, guess.proba(others.X[:UNLABELLED_KEPT])
-        one_class = support.n_classes == 1
-        if one_class:
-            support, strengths = with_rows_from_text(support), by_text_alone(strengths)
-        adapted = adapt(support, prior, strengths, has_text)
-        if one_class:  # nothing tells how images of the classes scatter
-            adapted = adapted._replace(familiarity_scale=np.zeros(3))
-        return support, adapted, np.empty((0, n_classes))
 
     def _strengths(self) -> Strengths:
         """Parameters of the graph."""

@@ -63,8 +63,18 @@ from skhegraph.hegraph.priors import (
     VISUAL_MEDIAN_ALONE,
 )
 from skhegraph.hegraph.visual import VisualModel
+from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import map_rows, sum_rows
-from skhegraph.support import Floats, Ints, Mixture, Named, Support, in_span, unit_rows
+from skhegraph.support import (
+    Floats,
+    Ints,
+    Mixture,
+    Named,
+    Support,
+    in_span,
+    unit_rows,
+    with_rows_from_text,
+)
 
 #: Parts of the labelled rows that are held out in turn.
 N_FOLDS = 3
@@ -79,6 +89,22 @@ class Unlabelled(NamedTuple):
 
     X: Floats
     weight: Floats
+
+    @classmethod
+    def of(
+        cls, others: LabelledRows, labelled: LabelledRows, support: Support
+    ) -> Unlabelled | None:
+        """Of rows as given, with weights as the support set has made of those of `labelled` rows.
+
+        Without labelled rows a weight of 1 is the mean. None without rows.
+        """
+        if not len(others.y):
+            return None
+        if len(support.y):
+            unit = support.sample_weight.sum() / labelled.weight.sum()
+        else:
+            unit = len(others.y) / others.weight.sum()
+        return cls(others.X, unit * others.weight)
 
 
 class Guess(NamedTuple):
@@ -217,6 +243,34 @@ def folds(whole: Support, rows: Ints, has_text: bool) -> Ints:
     held = rows if has_text else rows[n_rows[whole.y[rows]] > 1]
     fold[held[np.argsort(whole.y[held], kind="stable")]] = np.arange(len(held)) % N_FOLDS
     return fold
+
+
+def adapt_graph(
+    support: Support,
+    rows: Unlabelled | None,
+    prior: Floats,
+    strengths: Strengths,
+    has_text: bool,
+) -> tuple[Support, Adapted, Guess | None]:
+    """Adapt the graph to what there is: labelled rows, rows without a label, names.
+
+    Returns
+    -------
+    support : Support
+        That the graph was adapted to.
+    adapted : Adapted
+        The adapted graph.
+    guess : Guess or None
+        By which rows without a label joined the classes; None without such rows.
+    """
+    if rows is not None:
+        return adapt_with_unlabelled(support, rows, prior, strengths, has_text)
+    if support.n_classes > 1:
+        return support, adapt(support, prior, strengths, has_text), None
+    support = with_rows_from_text(support)
+    adapted = adapt(support, prior, by_text_alone(strengths), has_text)
+    # Nothing tells how images of the classes scatter.
+    return support, adapted._replace(familiarity_scale=np.zeros(3)), None
 
 
 def adapt_with_unlabelled(

@@ -184,6 +184,9 @@ def test_names_alone_adapt_zero_shot() -> None:
     assert clf.classes_.tolist() == list(range(C))
     assert clf.score(rows, y) > zero.score(rows, y)
     assert not clf.score_samples(rows).any()  # nothing tells how they scatter
+    uneven = hegraph(class_weight={0: 3.0, 1: 1.0, 2: 1.0, 3: 1.0})
+    uneven.fit(rows, np.full(400, -1), classes=range(C))
+    np.testing.assert_allclose(np.exp(uneven.log_prior_), np.array([3, 1, 1, 1]) / 6)
     one = hegraph().fit(rows, np.where(y == 1, 1, -1), classes=range(C))
     assert one.score(rows, y) > zero.score(rows, y)
 
@@ -296,6 +299,11 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clf.unlabelled_proba_.shape == (7, C)
     assert clf.unlabelled_index_.tolist() == list(range(len(Y), len(Y) + 7))
     assert (clf.n_unlabelled_, clf.unlabelled_features_.shape) == (60, (0, D))
+    stream = hegraph().partial_fit(X, Y)
+    for part in np.array_split(OTHERS, 3):
+        stream.partial_fit(part, np.full(len(part), -1))
+    assert len(stream.unlabelled_proba_) == len(stream.unlabelled_index_) == 60
+    np.testing.assert_allclose(stream.coef_, clf.coef_, atol=1e-8)
     again = pickle.loads(pickle.dumps(clf))
     np.testing.assert_array_equal(again.predict_proba(OTHERS), clf.predict_proba(OTHERS))
 
