@@ -49,6 +49,9 @@ def test_methods_of_the_sections(bench, digits):
     }
     assert set(bench.run_one(digits, "foreign", 2, 0, False)) == {*both, bench.OWN}
     assert set(bench.run_one(digits, "unbalanced", 2, 0, False)) == both
+    parts = bench.run_one(digits, "parts", 2, 0, False)
+    assert len(parts) == 8
+    assert len({value["log_loss"] for value in parts.values()}) >= 7  # each part acts
     names = bench.run_one(digits, "names", 0, 0, False)
     assert set(names) == {"zero-shot", bench.OURS, "TransCLIP"}
     assert bench.run_one(digits, "all", 40, 0, False) == {}

@@ -2,9 +2,9 @@
 
 Unlabelled rows are the rest of the training pool; the test split is used once. Sections: all of
 them; half of the classes named and rows of all ("foreign"), beside the same without the foreign
-rows; rows per class that fall from 50 to 1 ("unbalanced"); names and no label ("names"). Peers:
-`SelfTrainingClassifier` of HeGraph (threshold 0.8), `LabelSpreading` (7 neighbours) and TransCLIP
-(`gamma` chosen on folds).
+rows; rows per class that fall from 50 to 1 ("unbalanced"); names and no label ("names"); all of
+them without one part of the method or another ("parts"). Peers: `SelfTrainingClassifier` of HeGraph
+(threshold 0.8), `LabelSpreading` (7 neighbours) and TransCLIP (`gamma` chosen on folds).
 `--develop` judges rows of the training pool that are kept apart, and leaves the test split alone.
 
 Example::
@@ -23,20 +23,24 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 from few_shot_data import Encoder, Problem, few_rows, from_features, from_images
 from few_shot_report import scores
 from joblib import Parallel, delayed, parallel_config
 from regimes import Scores, mean_scores, shots_name, subset, table
+from scipy.special import ndtr
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from transductive import TransCLIP
 
 from skhegraph import HeGraphClassifier, KeepUnlabelled, ZeroShotCLIPClassifier
+from skhegraph.hegraph import unlabelled as hegraph_unlabelled
 
-SECTIONS = ("all", "foreign", "unbalanced", "names")
+SECTIONS = ("all", "foreign", "unbalanced", "names", "parts")
 ALONE, OURS, OWN = "labelled alone", "with unlabelled", "with unlabelled, none foreign"
 #: Rows of the class that has most, for one of the class that has fewest.
 UNBALANCED = 50
@@ -90,6 +94,8 @@ def run_one(problem: Problem, section: str, shots: int, seed: int, develop: bool
             inner = HeGraphClassifier(**text)
             models["SelfTraining"] = SelfTrainingClassifier(inner, threshold=0.8).fit(*own)
             models["LabelSpreading"] = LabelSpreading("knn", n_neighbors=7).fit(*own)
+        if section == "parts":
+            models |= without_parts(text, *own)
         if section in ("all", "names") and problem.text is not None:
             P = problem.text[0] if isinstance(problem.text, tuple) else problem.text
             models["TransCLIP"] = transclip(TransCLIP(P, problem.logit_scale), shots).fit(*own)
@@ -97,6 +103,31 @@ def run_one(problem: Problem, section: str, shots: int, seed: int, develop: bool
             name: scores(model.predict_proba(problem.X_test), problem.y_test)
             for name, model in models.items()
         }
+
+
+def without_parts(text: dict[str, Any], X: np.ndarray, y: np.ndarray) -> dict[str, BaseEstimator]:
+    """HeGraph fitted without one part of the method or another."""
+
+    def as_alone(*given: Any) -> hegraph_unlabelled.Weights:
+        """Weights of the labelled rows alone."""
+        alone = given[-1]
+        a, b, shrinkage = alone.text_weight, alone.visual_weight, alone.discriminant.shrinkage
+        return hegraph_unlabelled.Weights(a, b, shrinkage, 1.0, 0.0)
+
+    patches = {
+        "r in place of r squared": {"parts": lambda r, f: np.minimum(2 * ndtr(f), 1)[:, None] * r},
+        "no familiarity": {"parts": lambda r, f: np.square(r)},
+        "weights of labelled rows alone": {"fit_on_folds": as_alone},
+        "share always 1": {"UNLABELLED_SHARES": (1.0,)},
+        "share always 0.1": {"UNLABELLED_SHARES": (0.1,)},
+    }
+    models = {}
+    for name, patched in patches.items():
+        with mock.patch.multiple(hegraph_unlabelled, **patched):
+            models[name] = HeGraphClassifier(**text).fit(X, y)
+    still = {"positive_to_visual": 0.0, "visual_to_visual": 0.0}
+    models["no messages into visual nodes"] = HeGraphClassifier(**text, **still).fit(X, y)
+    return models
 
 
 def transclip(peer: TransCLIP, shots: int) -> BaseEstimator:

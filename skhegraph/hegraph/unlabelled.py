@@ -187,12 +187,17 @@ def mixture_of(rows: Unlabelled, guess: Guess) -> Mixture:
         """Counts and sums of a block of rows, side by side."""
         Z = unit_rows(rows.X[block].astype(np.float64))
         proba, score = guess(Z)
-        known = np.minimum(2 * ndtr(score - usual), 1)
-        part = np.square(proba) * (known * rows.weight[block])[:, None]
+        part = rows.weight[block, None] * parts(proba, score - usual)
         return part.T @ np.column_stack([np.ones(len(Z)), Z])
 
     both = sum_rows(of_block, len(rows.weight), max(guess.coef.shape))
     return Mixture(both[:, 0], both[:, 1:])
+
+
+def parts(proba: Floats, score: Floats) -> Floats:
+    """How much rows count for each class, `f_u r_uc^2`, by probabilities and familiarity."""
+    known = np.minimum(2 * ndtr(score), 1)
+    return known[:, None] * np.square(proba)
 
 
 def counted(mixture: Mixture, share: float, nodes: Floats) -> Mixture:
@@ -402,22 +407,22 @@ def fit_on_folds(
         visual_weight=alone.visual_weight,
         shrinkage=alone.discriminant.shrinkage,
     )
-    parts = []
+    without: list[Part] = []
     for k in range(N_FOLDS):
         rest = some_rows(whole, fold != k)
         guess = Guess.of(rest, adapt(rest, prior, given, has_text), prior)
-        parts.append(Part(np.flatnonzero(fold == k), rest, mixture_of(rows, guess), guess))
+        without.append(Part(np.flatnonzero(fold == k), rest, mixture_of(rows, guess), guess))
     text_prior = prior_of_text(text, y, weight, strengths.text_weight)
     median = VISUAL_MEDIAN * shots_per_class(whole) ** SHOTS_POWER
 
     def with_share(share: float) -> Weights:
         """The best for a share."""
-        models = [model_of(part, whole, share, strengths, has_text) for part in parts]
+        models = [model_of(part, whole, share, strengths, has_text) for part in without]
 
         def at(shrinkage: float) -> Weights:
             """The best for a shrinkage."""
             G = np.empty_like(T)
-            for part, (model, basis) in zip(parts, models, strict=True):
+            for part, (model, basis) in zip(without, models, strict=True):
                 linear = model.at(shrinkage).linear()
                 G[np.searchsorted(held_out, part.held)] = linear(whole.X[part.held] @ basis.T)
             visual_prior = prior_of_visual(
