@@ -267,8 +267,10 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             Z = queries[block]
             if Z.dtype == np.float16:
                 Z = Z.astype(np.float32)
-            unreadable_rows(Z)
-            return score(unit_rows(Z))
+            unit = unit_rows(Z)
+            if np.isnan(unit[:, 0]).any():  # of what is not finite in a row, all is NaN
+                unreadable_rows(Z)
+            return score(unit)
 
         if len(queries) * len(self.classes_) * queries.shape[1] <= PRODUCT_OF_ONE_THREAD:
             return of_rows(slice(0, len(queries)))
