@@ -38,7 +38,7 @@ def test_unit_rows_beside_rows_out_of_range_are_the_same_bits(dtype: type) -> No
     np.testing.assert_allclose(alone, want.astype(dtype), rtol=4 * np.finfo(dtype).eps)
     most, least = np.finfo(dtype).max, np.finfo(dtype).tiny
     infinite = np.where(np.arange(40) == 3, -np.inf, X[0])
-    others = [X[0] * most / 8, X[1] * least, np.zeros(40), np.full(40, np.nan), infinite]
+    others = [X[0] * (most / 8), X[1] * least, np.zeros(40), np.full(40, np.nan), infinite]
     with np.errstate(all="raise"):
         together = unit_rows(np.vstack([X, others]).astype(dtype))
     np.testing.assert_array_equal(together[:6], alone)
