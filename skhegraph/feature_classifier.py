@@ -64,9 +64,13 @@ def positive() -> Interval:
 
 @contextmanager
 def all_or_nothing(estimator: Fitted) -> Iterator[Fitted]:
-    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost."""
+    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost.
+
+    Exponentials that underflow are 0, also where NumPy is told to raise.
+    """
     fitted = copy.copy(estimator)
-    yield fitted
+    with np.errstate(under="ignore"):
+        yield fitted
     estimator.__dict__ = fitted.__dict__
 
 
@@ -258,6 +262,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                 f"{error} Are these features of the CLIP that fit was given?"
             ) from error
 
+    @np.errstate(under="ignore")
     def _in_chunks(self, X: ArrayLike, score: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
         """Validate queries and score their unit rows a chunk at a time, in their precision."""
         queries = self._queries(X)

@@ -113,7 +113,7 @@ def received(
     positive, negative, visual : ndarray of shape (n_classes, n_features)
         Text nodes and adapted visual nodes.
     visual_shift : ndarray of shape (n_samples, n_features)
-        What a row's absence changes in the visual node of its class.
+        What a row's absence changes in the visual node of its class; it is changed in place.
     edges : csr_array of shape (n_classes, n_classes)
         `A`.
     paths : Paths
@@ -135,7 +135,8 @@ def received(
             weight *= to_unit(message)
             M += weight * message
             of_shift += weight * share_of_visual * scale
-    return Received(M, of_shift * visual_shift)
+    visual_shift *= of_shift  # in place: the largest array of a fit on many rows
+    return Received(M, visual_shift)
 
 
 def acting_edges(positive: Floats, strengths: dict[str, float]) -> dict[tuple[str, str], csr_array]:

@@ -55,7 +55,7 @@ def test_what_a_node_receives_by_loops() -> None:
         length = np.sqrt(np.mean(np.square(message).sum(axis=1)))
         want += weight * message / length
         of_shift += weight * part / length / size
-    got = received(P, N, V, shift, csr_array(A), paths)
+    got = received(P, N, V, shift.copy(), csr_array(A), paths)
     np.testing.assert_allclose(got.nodes, want, atol=1e-12)
     np.testing.assert_allclose(got.held_out_shift, of_shift * shift, atol=1e-12)
 
