@@ -165,8 +165,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             labels = np.union1d(labels, seen)
             asked = np.isin(labels, named)
         keep = rows.weight > 0
-        X, y, weight = unit_rows(rows.X[keep].astype(np.float64)), rows.y[keep], rows.weight[keep]
-        with_rows, index = np.unique(y, return_inverse=True)
+        used = rows if keep.all() else rows.take(keep)
+        with_rows, index = np.unique(used.y, return_inverse=True)
         all_classes = labels[np.isin(labels, with_rows) | asked]
         if not len(with_rows):
             raise ValueError(
@@ -180,6 +180,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             )
         self.classes_ = all_classes
         named = ~np.isin(self.classes_, with_rows)
+        X, weight = unit_rows_in_double(used.X), used.weight
         if distinct:
             X, index, weight = distinct_rows(X, index, weight)
             weight = effective_weights(weight)
@@ -391,6 +392,18 @@ class LinearFeatureClassifier(FeatureClassifier):
         logits = Z @ self.coef_.T.astype(Z.dtype, copy=False)
         logits += self.intercept_.astype(Z.dtype, copy=False)
         return logits
+
+
+def unit_rows_in_double(X: Floats) -> Floats:
+    """Unit rows in double precision, made a block at a time: no other copy of many rows."""
+    unit: Floats = np.empty(X.shape)
+
+    def fill(block: slice) -> None:
+        """Scale a block of rows."""
+        unit[block] = unit_rows(X[block].astype(np.float64))
+
+    for_rows(fill, *X.shape)
+    return unit
 
 
 def softmax_rows(logits: Floats) -> Floats:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
-from skhegraph.hegraph import near
+from skhegraph import HeGraphClassifier
+from skhegraph.hegraph import adaptation, near
 from skhegraph.hegraph.adaptation import fused, training_logits
 from skhegraph.hegraph.fusion import fit_fusion
 from skhegraph.hegraph.near import near_classes
@@ -64,3 +65,21 @@ def test_training_logits_lie_between_seen_and_held_out(
         np.testing.assert_allclose(
             got.logits, want[block][:, got.classes], rtol=1e-4 if dtype is np.float32 else 1e-9
         )
+
+
+def test_with_very_many_shots_the_absence_of_a_row_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    text, y = rng.normal(size=(4, 10)), np.repeat(np.arange(4), 400)
+    X = text[y] + 1.5 * rng.normal(size=(1600, 10))
+    proba, shifts = [], []
+    received = adaptation.received
+    monkeypatch.setattr(
+        adaptation, "received", lambda *args: shifts.append(args[3].size) or received(*args)
+    )
+    for many in (400, 399):
+        monkeypatch.setattr(adaptation, "MANY_SHOTS", many)
+        proba.append(HeGraphClassifier(text_features=text).fit(X, y).predict_proba(X))
+    assert shifts == [16_000, 0]
+    assert 0 < np.abs(proba[1] - proba[0]).max() < 2e-3
