@@ -65,9 +65,13 @@ def positive() -> Interval:
 
 @contextmanager
 def all_or_nothing(estimator: Fitted) -> Iterator[Fitted]:
-    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost."""
+    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost.
+
+    Exponentials that underflow are 0, also where NumPy is told to raise.
+    """
     fitted = copy.copy(estimator)
-    yield fitted
+    with np.errstate(under="ignore"):
+        yield fitted
     estimator.__dict__ = fitted.__dict__
 
 
@@ -173,8 +177,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             labels = np.union1d(labels, seen)
             asked = np.isin(labels, named)
         keep = rows.weight > 0
-        X, y, weight = unit_rows(rows.X[keep].astype(np.float64)), rows.y[keep], rows.weight[keep]
-        with_rows, index = np.unique(y, return_inverse=True)
+        used = rows if keep.all() else rows.take(keep)
+        with_rows, index = np.unique(used.y, return_inverse=True)
         all_classes = labels[np.isin(labels, with_rows) | asked]
         if not len(with_rows) and not by_names:
             raise ValueError(
@@ -188,6 +192,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             )
         self.classes_ = all_classes
         named = ~np.isin(self.classes_, with_rows)
+        X, weight = unit_rows_in_double(used.X), used.weight
         if distinct and len(X):
             X, index, weight = distinct_rows(X, index, weight)
             weight = effective_weights(weight)
@@ -270,6 +275,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                 f"{error} Are these features of the CLIP that fit was given?"
             ) from error
 
+    @np.errstate(under="ignore")
     def _in_chunks(self, X: ArrayLike, score: Callable[[Floats], NDArray[Any]]) -> NDArray[Any]:
         """Validate queries and score their unit rows a chunk at a time, in their precision."""
         queries = self._queries(X)
@@ -279,8 +285,10 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             Z = queries[block]
             if Z.dtype == np.float16:
                 Z = Z.astype(np.float32)
-            unreadable_rows(Z)
-            return score(unit_rows(Z))
+            unit = unit_rows(Z)
+            if np.isnan(unit[:, 0]).any():  # of what is not finite in a row, all is NaN
+                unreadable_rows(Z)
+            return score(unit)
 
         if len(queries) * len(self.classes_) * queries.shape[1] <= PRODUCT_OF_ONE_THREAD:
             return of_rows(slice(0, len(queries)))
@@ -396,6 +404,18 @@ class LinearFeatureClassifier(FeatureClassifier):
         logits = Z @ self.coef_.T.astype(Z.dtype, copy=False)
         logits += self.intercept_.astype(Z.dtype, copy=False)
         return logits
+
+
+def unit_rows_in_double(X: Floats) -> Floats:
+    """Unit rows in double precision, made a block at a time: no other copy of many rows."""
+    unit: Floats = np.empty(X.shape)
+
+    def fill(block: slice) -> None:
+        """Scale a block of rows."""
+        unit[block] = unit_rows(X[block].astype(np.float64))
+
+    for_rows(fill, *X.shape)
+    return unit
 
 
 def softmax_rows(logits: Floats) -> Floats:

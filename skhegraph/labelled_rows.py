@@ -81,15 +81,14 @@ class LabelledRows(NamedTuple):
 
         See :func:`covering_rows`.
         """
-        rows = self.take(self.weight > 0)
+        chosen = self.weight > 0
         if shots is not None:
-            _, codes = np.unique(rows.y, return_inverse=True)
-            chosen = np.ones(len(codes), dtype=bool)
-            for code in np.flatnonzero(np.bincount(codes) > shots):
-                of_label = np.flatnonzero(codes == code)
+            _, codes = np.unique(self.y, return_inverse=True)
+            for code in np.flatnonzero(np.bincount(codes[chosen]) > shots):
+                of_label = np.flatnonzero(chosen & (codes == code))
                 chosen[of_label] = False
-                chosen[of_label[covering_rows(rows.X[of_label], shots)]] = True
-            rows = rows.take(chosen)
+                chosen[of_label[covering_rows(self.X[of_label], shots)]] = True
+        rows = self.take(chosen)
         narrow = rows.X.astype(np.float32)
         lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
         return rows._replace(X=narrow) if lossless else rows
@@ -99,11 +98,11 @@ class LabelledRows(NamedTuple):
 
         `class_share` is that of all rows of a class in its adapted visual node.
         """
-        used, kept = self.take(self.weight > 0), self.to_keep(shots)
+        used, kept = self.weight > 0, self.to_keep(shots)
         codes = np.searchsorted(classes, kept.y)
-        total = np.bincount(np.searchsorted(classes, used.y), used.weight)
+        total = np.bincount(np.searchsorted(classes, self.y[used]), self.weight[used])
         share = class_share[codes] * kept.weight / total[codes]
-        whole = len(kept.y) == len(used.y)
+        whole = len(kept.y) == np.count_nonzero(used)
         return KeptRows(kept.X, codes, kept.weight, kept.number, share, whole)
 
 

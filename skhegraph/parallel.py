@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Rows of a block, and numbers that a block of them holds, at most: bounds the memory.
-ROWS_AT_ONCE, LOGITS_AT_ONCE = 1024, 2**22
+ROWS_AT_ONCE, LOGITS_AT_ONCE = 1024, 2**20
 #: Logits above which a fit computes in single precision: half the time and memory, and the rounding
 #: is far below what the support set can tell.
 LOGITS_IN_DOUBLE = 100_000

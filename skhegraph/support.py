@@ -120,13 +120,18 @@ def unit_rows(X: ArrayLike) -> Floats:
     X = np.asarray(X)
     if X.dtype != np.float32:
         X = np.asarray(X, dtype=np.float64)
-    # Dividing by the largest entry first keeps squares of very large or small rows in range.
-    largest = np.maximum(
-        X.max(axis=-1, keepdims=True, initial=0), -X.min(axis=-1, keepdims=True, initial=0)
-    )
-    X = X / np.where(largest > 0, largest, 1)
-    X /= np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), 1)
-    return X
+    with np.errstate(all="ignore"):
+        squares = np.einsum("...i,...i->...", X, X)
+        Z: Floats = X / np.sqrt(squares)[..., None]
+        # Where squares leave the range of the precision, the largest entry is divided out first.
+        least = np.finfo(X.dtype).tiny ** 0.75
+        extreme = ~((squares > least) & (squares < 1 / least))
+        if extreme.any():
+            rows = X[extreme]
+            largest = np.abs(rows).max(axis=-1, keepdims=True, initial=0)
+            rows = rows / np.where(largest > 0, largest, 1)
+            Z[extreme] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1)
+    return Z
 
 
 def class_means(X: Floats, y: Ints, weight: Floats) -> Floats:

@@ -29,6 +29,26 @@ def test_unit_rows_of_any_length_keep_their_precision(dtype: type, scale: float)
     assert got.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unit_rows_beside_rows_out_of_range_are_the_same_bits(dtype: type) -> None:
+    X = np.random.default_rng(0).normal(size=(6, 40)).astype(dtype)
+    want = X.astype(np.longdouble)
+    want /= np.sqrt(np.square(want).sum(axis=1, keepdims=True))
+    alone = unit_rows(X)
+    np.testing.assert_allclose(alone, want.astype(dtype), rtol=4 * np.finfo(dtype).eps)
+    most, least = np.finfo(dtype).max, np.finfo(dtype).tiny
+    infinite = np.where(np.arange(40) == 3, -np.inf, X[0])
+    others = [X[0] * (most / 8), X[1] * least, np.zeros(40), np.full(40, np.nan), infinite]
+    with np.errstate(all="raise"):
+        together = unit_rows(np.vstack([X, others]).astype(dtype))
+    np.testing.assert_array_equal(together[:6], alone)
+    np.testing.assert_allclose(together[6], alone[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        together[7], alone[1], rtol=0.05
+    )  # subnormal numbers have few digits
+    assert not together[8].any() and np.isnan(together[9:]).all()
+
+
 def test_class_means_are_weighted() -> None:
     X = np.array([[1.0, 0.0], [4.0, 6.0], [5.0, 5.0]])
     means = class_means(X, np.array([0, 0, 1]), np.array([1.0, 2.0, 7.0]))

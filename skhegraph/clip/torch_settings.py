@@ -1,4 +1,4 @@
-"""Torch's settings of the process, held at our own while a model is built or runs."""
+"""Torch's settings of the process, held at our own while a model is built, trained or runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ building = threading.RLock()
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Build or run a model whatever default device, autocast or inference mode the caller has."""
+    """Build, train or run a model whatever device, autocast or inference mode the caller has."""
     import torch
 
     with torch.device("cpu"), torch.inference_mode(False), torch.autocast("cpu", enabled=False):
@@ -21,13 +21,14 @@ def own_settings() -> Iterator[None]:
 
 @contextmanager
 def own_type() -> Iterator[None]:
-    """Build a model in single precision whatever torch's default is."""
+    """Build a model in single precision whatever torch's default is; its random state stays."""
     import torch
 
     with building:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
-            yield
+            with torch.random.fork_rng(devices=[]):  # weights that are read are drawn before
+                yield
         finally:
             torch.set_default_dtype(before)

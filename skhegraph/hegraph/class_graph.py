@@ -22,6 +22,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array, vstack
 
 from skhegraph.hegraph.messages import Edges
+from skhegraph.parallel import map_rows
 from skhegraph.support import Floats, unit_rows
 
 #: Classes that a class is joined to, those whose text is most alike. Without any, with five and
@@ -33,8 +34,6 @@ NEIGHBOURS = 5
 POLARITY = 0.5
 #: Cosines that differ by less are equal, but for rounding: all of them are kept, or none.
 TIE = 1e-9
-#: Classes whose similarities are computed at a time: bounds the memory.
-CLASSES_AT_ONCE = 1024
 #: Least length of what a relation gives: below it nodes are equal, but for rounding.
 LEAST_LENGTH = 1e-6
 
@@ -80,15 +79,17 @@ def similar_classes(nodes: Floats) -> csr_array:
     n_classes = len(nodes)
     unit = unit_rows(nodes - nodes.mean(axis=0))
     n_kept = min(NEIGHBOURS, n_classes - 1)
-    chunks = []
-    for first in range(0, n_classes, CLASSES_AT_ONCE):
-        cosine = unit[first : first + CLASSES_AT_ONCE] @ unit.T
+
+    def into(block: slice) -> csr_array:
+        """Edges into a block of the classes."""
+        cosine = unit[block] @ unit.T
         each = np.arange(len(cosine))
-        cosine[each, first + each] = 0
+        cosine[each, block.start + each] = 0
         least = np.partition(cosine, -n_kept, axis=1)[:, -n_kept, None]
         cosine[(cosine < least - TIE) | (cosine < TIE)] = 0
-        chunks.append(csr_array(cosine / np.maximum(cosine.sum(axis=1, keepdims=True), TIE)))
-    return csr_array(vstack(chunks))
+        return csr_array(cosine / np.maximum(cosine.sum(axis=1, keepdims=True), TIE))
+
+    return csr_array(vstack(list(map_rows(into, n_classes, n_classes))))
 
 
 def to_unit(nodes: Floats) -> float:
@@ -112,7 +113,7 @@ def received(
     positive, negative, visual : ndarray of shape (n_classes, n_features)
         Text nodes and adapted visual nodes.
     visual_shift : ndarray of shape (n_samples, n_features)
-        What a row's absence changes in the visual node of its class.
+        What a row's absence changes in the visual node of its class; it is changed in place.
     edges : csr_array of shape (n_classes, n_classes)
         `A`.
     paths : Paths
@@ -134,7 +135,8 @@ def received(
             weight *= to_unit(message)
             M += weight * message
             of_shift += weight * share_of_visual * scale
-    return Received(M, of_shift * visual_shift)
+    visual_shift *= of_shift  # in place: the largest array of a fit on many rows
+    return Received(M, visual_shift)
 
 
 def acting_edges(positive: Floats, strengths: dict[str, float]) -> dict[tuple[str, str], csr_array]:

@@ -22,7 +22,8 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from skhegraph.hegraph.class_graph import Received
-from skhegraph.parallel import for_rows, map_rows, precision_of, sum_rows
+from skhegraph.hegraph.near import Near
+from skhegraph.parallel import for_rows, in_turn, map_rows, precision_of, sum_rows
 from skhegraph.support import Floats, Ints
 
 #: Length of the constant feature against that of a row: an offset moves every query of every
@@ -86,7 +87,8 @@ def fit_text_nodes(
     X: Floats,
     y: Ints,
     weight: Floats,
-    logits: Floats,
+    logits: Callable[[slice], Near],
+    n_classes: int,
     penalty: float,
     root: Floats,
     centre: Floats,
@@ -105,8 +107,10 @@ def fit_text_nodes(
         Class indices.
     weight : ndarray of shape (n_samples,)
         Weights of the rows.
-    logits : ndarray of shape (n_samples, n_classes)
-        Fused logits of the rows, the visual ones held out.
+    logits : callable
+        Fused logits of a block of the rows, the visual ones held out, at the classes near to it.
+    n_classes : int
+        Number of classes.
     penalty : float
         Strength of the ridge.
     root : ndarray of shape (n_features, n_features)
@@ -121,27 +125,28 @@ def fit_text_nodes(
     Trained
         To be added to the coefficients and intercepts of a linear classifier.
     """
-    n_rows, n_classes = logits.shape
-    total, dtype = float(weight.sum()), precision_of(logits.size)
+    total, dtype = float(weight.sum()), precision_of(len(y) * n_classes)
     Z, H = coordinates(X, weight, root, centre, dtype)
-    logits, weight = logits.astype(dtype, copy=False), weight.astype(dtype, copy=False)
+    blocks = list(map_rows(lambda block: (block, logits(block)), len(y), n_classes))
+    weight = weight.astype(dtype, copy=False)
     M, shift = (part.astype(dtype, copy=False) for part in messages)
     if not M.any():  # no message: residuals alone
         M, shift = M[:, :0], shift[:, :0]
     n_received, hears_itself = M.shape[1], bool(shift.any())
 
-    def of_rows(block: slice, W: Floats, D: Floats) -> tuple[float, Floats, Floats]:
+    def of_rows(block: slice, near: Near, W: Floats, D: Floats) -> tuple[float, Floats, Floats]:
         """Loss of a block of rows, and its gradients in `D` and, by the shifts, in `W`."""
-        z, labels, w = Z[block], y[block], weight[block]
+        z, labels, w = Z[block], near.own, weight[block]
         each = np.arange(len(labels))
-        fused = z @ D.T
-        fused += logits[block]
+        fused = z @ D[near.classes].T
+        fused += near.logits
         if hears_itself:
             fused[each, labels] += (shift[block] * (z @ W.T)).sum(axis=1)
-        fused -= fused.max(axis=1, keepdims=True)
+        largest = np.maximum(fused.max(axis=1), near.others)
+        fused -= largest[:, None]
         own = fused[each, labels]
         np.exp(fused, out=fused)
-        sums = fused.sum(axis=1)
+        sums = fused.sum(axis=1) + np.exp(near.others - largest)
         # In double precision: what a line search compares is far smaller than the loss.
         loss = float(w.astype(np.float64) @ (np.log(sums, dtype=np.float64) - own))
         fused *= (w / sums)[:, None]  # of the softmax, against the labels
@@ -155,10 +160,14 @@ def fit_text_nodes(
         W, R = both[:n_received], both[n_received:]
         D = M @ W + R
         loss, gradient = 0.5 * penalty * float(flat @ flat), penalty * flat.reshape(both.shape)
-        for of_block, in_D, in_W in map_rows(lambda b: of_rows(b, W, D), n_rows, n_classes):
+        all_in_D = np.zeros_like(D)
+        parts = in_turn(lambda part: of_rows(*part, W, D), blocks)
+        for (_, near), (of_block, in_D, in_W) in zip(blocks, parts, strict=True):
             loss += of_block
-            gradient[:n_received] += M.T @ in_D + in_W
-            gradient[n_received:] += in_D
+            all_in_D[near.classes] += in_D
+            gradient[:n_received] += in_W
+        gradient[:n_received] += M.T @ all_in_D
+        gradient[n_received:] += all_in_D
         gradient /= total
         return loss / total, gradient.ravel()
 

@@ -48,6 +48,25 @@ class Linear(NamedTuple):
         return Z @ self.coef.T + self.intercept
 
 
+class Absence(NamedTuple):
+    """What changes where support rows are left out, each by itself.
+
+    Attributes
+    ----------
+    d, gained : ndarray of shape (n_rows, n_directions), (n_rows,)
+        Directions `d` and factors `f`: the inverse covariance gains `f d d'`.
+    at : ndarray of shape (n_rows,)
+        `d . z`.
+    own : ndarray of shape (n_rows,)
+        How far the logit of the row's own class is lower.
+    """
+
+    d: Floats
+    gained: Floats
+    at: Floats
+    own: Floats
+
+
 def text_share(means: Floats, text: Floats, left_over: Floats) -> float:
     """Share `w` of the directions of the text in the prior of the class means, 0 to 1/2.
 
@@ -348,17 +367,38 @@ class Discriminant:
         for_rows(fill, len(rows), n_classes)
         return out
 
+    def absence(self, rows: Ints) -> Absence:
+        """What changes where support rows are left out, each by itself."""
+        away = self.model.rows[rows] * self.scale
+        d, gained = self.lost_scatter(rows)
+        at = (d * away).sum(axis=1)
+        away -= self.nodes[self.model.support.y[rows]]
+        own = self.away_from_held_out_node(rows)
+        farther = np.square(own).sum(axis=1) - np.square(away).sum(axis=1)
+        farther += gained * np.square((d * own).sum(axis=1))
+        return Absence(d, gained, at, 0.5 / self.noise * farther)
+
+    def lost_logits(self, absent: Absence, nodes: Floats, own: Ints) -> Floats:
+        """How far left-out rows lower the logits of nodes, `f (d . (z - V))^2 / (2 s)`.
+
+        `own` tells which node is that of the row's own class: 0 there.
+        """
+        dtype = nodes.dtype
+        lost = absent.at.astype(dtype)[:, None] - absent.d.astype(dtype) @ nodes.T
+        np.square(lost, out=lost)
+        lost *= (0.5 / self.noise * absent.gained).astype(dtype)[:, None]
+        lost[np.arange(len(own)), own] = 0
+        return lost
+
     def _left_out(self, rows: Ints, dtype: Any) -> Floats:
-        """`-(|z - V|^2 - |z|^2 + f (d . (z - V))^2) / (2 s)` over all nodes `V`."""
-        each, y = np.arange(len(rows)), self.model.support.y[rows]
-        own, (d, gained) = self.away_from_held_out_node(rows), self.lost_scatter(rows)
-        Z, nodes = (self.model.rows[rows] * self.scale).astype(dtype), self.nodes.astype(dtype)
-        distance = np.square(nodes).sum(axis=1) - 2 * (Z @ nodes.T)
-        distance[each, y] = np.square(own).sum(axis=1) - np.square(Z).sum(axis=1)
-        along = (d * Z).sum(axis=1)[:, None].astype(dtype) - d.astype(dtype) @ nodes.T
-        along[each, y] = (d * own).sum(axis=1)
-        distance += gained.astype(dtype)[:, None] * np.square(along)
-        return -0.5 / self.noise * distance
+        """Logits `-(|z - V|^2 - |z|^2) / (2 s)` of all nodes `V`, less what rows left out lose."""
+        y, absent, nodes = self.model.support.y[rows], self.absence(rows), self.nodes.astype(dtype)
+        logits = (self.model.rows[rows] * self.scale).astype(dtype) @ nodes.T
+        logits -= 0.5 * np.square(nodes).sum(axis=1)
+        logits /= self.noise
+        logits[np.arange(len(y)), y] -= absent.own
+        logits -= self.lost_logits(absent, nodes, y)
+        return logits
 
 
 def _gain(signal: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from skhegraph import HeGraphClassifier
-from skhegraph.hegraph import adaptation, class_graph, messages
+from skhegraph.hegraph import adaptation, messages
 from skhegraph.hegraph.class_graph import NEIGHBOURS, POLARITY, Paths, received, similar_classes
 from skhegraph.support import unit_rows
 
@@ -35,7 +35,7 @@ def neighbours(nodes: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("n_classes", [2, 3, C, 40])
 def test_edges_join_classes_that_are_alike(n_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = np.random.default_rng(1).normal(size=(n_classes, D))
-    monkeypatch.setattr(class_graph, "CLASSES_AT_ONCE", 16)
+    monkeypatch.setattr("skhegraph.parallel.ROWS_AT_ONCE", 16)
     np.testing.assert_allclose(similar_classes(nodes).toarray(), neighbours(nodes), atol=1e-12)
 
 
@@ -55,7 +55,7 @@ def test_what_a_node_receives_by_loops() -> None:
         length = np.sqrt(np.mean(np.square(message).sum(axis=1)))
         want += weight * message / length
         of_shift += weight * part / length / size
-    got = received(P, N, V, shift, csr_array(A), paths)
+    got = received(P, N, V, shift.copy(), csr_array(A), paths)
     np.testing.assert_allclose(got.nodes, want, atol=1e-12)
     np.testing.assert_allclose(got.held_out_shift, of_shift * shift, atol=1e-12)
 
