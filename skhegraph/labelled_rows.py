@@ -102,7 +102,7 @@ class LabelledRows(NamedTuple):
         codes = np.searchsorted(classes, kept.y)
         total = np.bincount(np.searchsorted(classes, self.y[used]), self.weight[used])
         share = class_share[codes] * kept.weight / total[codes]
-        whole = len(kept.y) == np.count_nonzero(used)
+        whole = len(kept.y) == int(used.sum())
         return KeptRows(kept.X, codes, kept.weight, kept.number, share, whole)
 
 

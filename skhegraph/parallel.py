@@ -109,7 +109,7 @@ def map_rows(function: Callable[[slice], Result], n_rows: int, width: int) -> It
         Width of what the function holds of a block: a block has at most `LOGITS_AT_ONCE` numbers.
     """
     rows_at_once = max(1, min(ROWS_AT_ONCE, LOGITS_AT_ONCE // width))
-    return in_turn(function, list(gen_batches(n_rows, rows_at_once)))
+    return in_turn(function, list(gen_batches(n_rows, rows_at_once)) if n_rows else [])
 
 
 def for_rows(function: Callable[[slice], None], n_rows: int, width: int) -> None:
