@@ -342,12 +342,14 @@ def test_another_extraction_in_the_folder(extract, paths):
     ],
 )
 def test_item_8_a_manifest_holds_all_that_rows_depend_on(clip, differs, paths):
+    """Issue 17.8."""
     one = cluster.manifest_of(paths, CLIPFeatures(TINY), None, SIZE)
     other = cluster.manifest_of(paths, clip, None, SIZE)
     assert {key for key in one if one[key] != other[key]} == differs
 
 
 def test_item_8_a_manifest_names_a_model_by_its_whole_path(paths, monkeypatch, tmp_path):
+    """Issue 17.8."""
     manifests = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -357,6 +359,7 @@ def test_item_8_a_manifest_names_a_model_by_its_whole_path(paths, monkeypatch, t
 
 
 def test_item_14_a_part_without_a_readable_image(extract, digits, tmp_path):
+    """Issue 17.14."""
     paths, labels = digits
     fitted = pipeline().fit(paths[:30], labels[:30])
     clip = CLIPFeatures(TINY, on_error="nan", cache_dir=tmp_path / "features")
@@ -370,7 +373,7 @@ def test_item_14_a_part_without_a_readable_image(extract, digits, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, object, str])
 def test_item_26_labels_and_a_label_for_unknowns_of_a_wider_type(dtype):
-    """In every part the column has one type, whether an unknown is in it or not."""
+    """Issue 17.26: in every part the column has one type, whether an unknown is in it or not."""
     X = np.eye(6) + 0.01
     y = np.array([0, 0, 1, 1, 2, 2]).astype(str if dtype is object else dtype).astype(dtype)
     unknown = "none" if dtype in (object, str) else 200 if dtype is np.int8 else -1

@@ -135,7 +135,7 @@ def test_without_the_extra(tmp_path, monkeypatch):
 
 
 def test_item_26_a_full_disk_leaves_no_file(tmp_path):
-    """Files may grow to 1 kB, as on a disk with no more room."""
+    """Issue 17.26: files may grow to 1 kB, as on a disk with no more room."""
     clf = fitted(HeGraphClassifier, 3)[0]
     path = tmp_path / "model.onnx"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

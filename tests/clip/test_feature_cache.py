@@ -227,6 +227,7 @@ def test_bound_evicts_the_oldest(tmp_path: Path) -> None:
 
 
 def test_item_31_the_file_shrinks_with_its_rows(tmp_path: Path) -> None:
+    """Issue 17.31."""
     with FeatureStore(tmp_path) as store:
         store.add(entries(range(2000), width=512))
         large = store.size()
@@ -243,6 +244,7 @@ def test_item_31_the_file_shrinks_with_its_rows(tmp_path: Path) -> None:
 
 
 def test_item_31_a_bound_on_a_store_that_is_there_shrinks_it(tmp_path: Path) -> None:
+    """Issue 17.31."""
     images = list(np.random.default_rng(0).random((300, 8, 8)))
     clip = CLIPFeatures(TINY, device="cpu", cache_dir=tmp_path)
     clip.transform(images)

@@ -129,11 +129,13 @@ def png(bits: int, colour: int, clear: bytes, row: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_item_22_transparent_value_of_a_png_of_any_depth(data, other):
+    """Issue 17.22."""
     np.testing.assert_array_equal(pixels(data)[0], [[255] * 3, other])
 
 
 @pytest.mark.parametrize("kind", ["PIL", "PNG", "TGA"])
 def test_item_22_palette_that_holds_alpha(kind):
+    """Issue 17.22."""
     image = Image.new("RGBA", (8, 2), (0, 0, 0, 0))
     image.paste((200, 10, 20, 255), (4, 0, 8, 2))
     palette = image.quantize(2)
@@ -258,6 +260,7 @@ def test_normalised_values_are_recognised():
 
 
 def test_item_23_floats_that_leave_the_range_by_rounding_are_clipped():
+    """Issue 17.23."""
     values = np.array([[-1e-12, 0.25, 1.002]])
     for source in (values, torch.from_numpy(values), Image.fromarray(values.astype(np.float32))):
         np.testing.assert_array_equal(pixels(source)[0, :, 0], [0, 64, 255])
@@ -270,6 +273,7 @@ def test_item_23_floats_that_leave_the_range_by_rounding_are_clipped():
 
 
 def test_item_23_uint16_arrays_of_8_bit_values_are_as_mode_i():
+    """Issue 17.23."""
     values = np.array([[0, 100, 255]])
     expected = pixels(Image.fromarray(values.astype(np.int32)))
     np.testing.assert_array_equal(expected[0, :, 0], values[0])
