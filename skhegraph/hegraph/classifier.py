@@ -406,7 +406,14 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             if source:
                 some, named = calibration_rows(support), support.named
                 labels = self.classes_ if named is None else self.classes_[~named.mask]
-                warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
+                warn_if_useless(
+                    support.X[some],
+                    support.y[some],
+                    support.positive,
+                    labels,
+                    source,
+                    bundled=self._text_is_bundled(),
+                )
             adapted = adapt(support, prior, strengths, bool(source))
             if one_class:  # nothing tells how images of the classes scatter
                 adapted = adapted._replace(familiarity_scale=np.zeros(3))

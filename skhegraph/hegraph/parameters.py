@@ -121,13 +121,16 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
                 return
 
 
-def warn_if_useless(X: Floats, y: Ints, text: Floats, classes: NDArray[Any], source: str) -> None:
-    """Warn where the text tells nothing of the images: names not known, or of another CLIP.
+def warn_if_useless(
+    X: Floats, y: Ints, text: Floats, classes: NDArray[Any], source: str, *, bundled: bool = False
+) -> None:
+    """Warn where the text tells nothing of the images: its names, say, are not known to the CLIP.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
     half as far from always as chance is, even if no class is favoured over all rows, and must not
     rule out (at `BY_CHANCE`) that it is right by chance. Where cosines are as small as those of
-    unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP.
+    unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP; not
+    where it is of a `bundled` one, whose cosines are as small with images of its own.
     """
     cosines, n_features = X @ text.T, X.shape[1]
     n_rows, n_classes = cosines.shape
@@ -137,26 +140,24 @@ def warn_if_useless(X: Floats, y: Ints, text: Floats, classes: NDArray[Any], sou
     by_chance = bdtrc(hits - 1, n_rows, 1 / n_classes)
     if bdtr(hits, n_rows, useful) > 0.01 or by_chance < BY_CHANCE:
         return
-    what = (
-        f"{source} classifies {hits} of {n_rows} support rows right, hardly better than chance "
-        f"({n_rows / n_classes:.0f})"
-    )
     size = float(np.sqrt(np.square(cosines).mean()))
-    if size <= UNRELATED / np.sqrt(n_features):
-        message = (
-            f"{what}, and its cosine with X is {size:.2f} (root mean square), as of unrelated "
-            "features: it tells nothing of these images. If X is of the same CLIP, that does not "
-            "know the names (numbers, say, or another language): give others in class_names or "
-            "templates; if X is of another CLIP, take both from one, as make_hegraph_pipeline "
-            "does; text_features='prototypes' does without text."
+    if size <= UNRELATED / np.sqrt(n_features) and not bundled:
+        why = (
+            f". Its cosine with X is {size:.2f} (root mean square), as of unrelated features: if X "
+            "is of another CLIP, take both from one, as make_hegraph_pipeline does. If not, give"
         )
     else:
         some = text[:1000]  # enough to name two
         alike = some @ some.T - 2 * np.eye(len(some))
         one, other = np.unravel_index(int(alike.argmax()), alike.shape)
-        message = (
-            f"{what}: it tells nothing of these images, and holds {str(classes[one])!r} and "
-            f"{str(classes[other])!r} for alike (cosine {alike[one, other]:.2f}). Give other names "
-            "or descriptions (class_names, templates), or set text_features='prototypes'."
+        why = (
+            f", and holds {str(classes[one])!r} and {str(classes[other])!r} for alike (cosine "
+            f"{alike[one, other]:.2f}). Give"
         )
-    warnings.warn(message, UserWarning, stacklevel=5)
+    warnings.warn(
+        f"{source} classifies {hits} of {n_rows} support rows right, hardly better than chance "
+        f"({n_rows / n_classes:.0f}): it tells nothing of these images{why} other names or "
+        "descriptions (class_names, templates), or set text_features='prototypes'.",
+        UserWarning,
+        stacklevel=5,
+    )

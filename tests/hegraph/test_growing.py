@@ -226,7 +226,9 @@ def test_text_of_another_clip_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hegraph(text_features=text).fit(X, y)
-    with pytest.warns(UserWarning, match=r"given text_features classifies \d+ of 160.*other CLIP"):
+    with pytest.warns(
+        UserWarning, match=r"given text_features classifies \d+ of 160.*if X is of another CLIP"
+    ):
         hegraph(text_features=text @ turn).fit(X, y)
 
 
