@@ -108,7 +108,11 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     class_weight : {"balanced"}, dict or None, default="balanced"
         How much the classes count in the log-loss, and how likely they are before an image is
         seen. ``"balanced"``: equally, however many rows each has, since a support set is drawn by
-        hand. None: as often as their rows. A mapping from label to weight multiplies that.
+        hand. None: as often as their rows. A mapping from label to weight multiplies that; labels
+        that it lacks count once. Some meta-estimators (`VotingClassifier`, `StackingClassifier`,
+        `BaggingClassifier`, ...) put 0 to n_classes - 1 in place of the labels: name every label,
+        and weights of others are refused. Of some of the labels it cannot be told (a warning),
+        nor of labels that are integers where a fold also lacks a class.
     unknown_label : str, int or None, default=None
         What `predict` returns for a row that is NaN throughout, as `CLIPFeatures` gives for an
         unreadable image with ``on_error="nan"`` (None raises), and for a row below

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrc
 
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
-from skhegraph.labels import ENCODED, are_encoded, brief, may_be_others
+from skhegraph.labels import ENCODED, are_encoded, brief
 from skhegraph.support import Floats, Ints, Support
 
 #: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
@@ -51,7 +51,10 @@ def class_prior(
 
 
 def _check_labels_of(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> None:
-    """Refuse weights of labels that are misspelt, and warn of those that may be of others."""
+    """Refuse weights of labels that are misspelt, and warn of those that may be of others.
+
+    Those of all integers 0 to n_classes - 1 are not: an encoder leaves such labels as they are.
+    """
     labels = set(classes.tolist())
     unknown = [label for label in class_weight if label not in labels]
     missing = [label for label in classes if label not in class_weight]
@@ -61,11 +64,12 @@ def _check_labels_of(class_weight: Mapping[Any, float], classes: NDArray[Any]) -
             f"{brief(missing)}: give the labels as they are in y ({type(classes[0]).__name__})."
             + (ENCODED if are_encoded(classes) else "")
         )
-    if may_be_others(class_weight, classes):
+    if class_weight and (unknown or missing) and are_encoded(classes):
         warnings.warn(
-            f"class_weight holds {len(class_weight)} labels, and y the integers 0 to "
+            f"class_weight names {brief(class_weight)}, and y holds the integers 0 to "
             f"{len(classes) - 1}: if a meta-estimator that encodes y has put these in place of "
-            "yours, the weights are of other classes. Then give sample_weight instead.",
+            "yours, the weights are of other classes. Name every label in y and no other, with 1 "
+            "for those that count once, or give sample_weight instead.",
             UserWarning,
             stacklevel=5,
         )
