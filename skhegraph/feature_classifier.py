@@ -28,6 +28,8 @@ from skhegraph.labelled_rows import (
 )
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
+    LARGEST_WEIGHT,
+    LEAST_WEIGHT,
     Floats,
     Ints,
     Named,
@@ -37,6 +39,7 @@ from skhegraph.support import (
     effective_weights,
     mean_of_others,
     unit_rows,
+    weights_in_range,
 )
 from skhegraph.versioned import VersionedEstimator
 
@@ -137,6 +140,12 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
             check_classification_targets(y)
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        wild = weight[(weight > 0) & ~weights_in_range(weight)]
+        if len(wild):
+            raise ValueError(
+                f"sample_weight holds {wild[0]:g}: give weights from {LEAST_WEIGHT:g} to "
+                f"{LARGEST_WEIGHT:g}, or 0 for a row that does not count."
+            )
         return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))), known)
 
     def _support(

@@ -13,7 +13,14 @@ from scipy.special import bdtr, bdtrc
 
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
 from skhegraph.labels import ENCODED, are_encoded, brief
-from skhegraph.support import Floats, Ints, Support
+from skhegraph.support import (
+    LARGEST_WEIGHT,
+    LEAST_WEIGHT,
+    Floats,
+    Ints,
+    Support,
+    weights_in_range,
+)
 
 #: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
 #: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
@@ -38,10 +45,10 @@ def class_prior(
     if isinstance(class_weight, dict):
         _check_labels_of(class_weight, classes)
         factors = np.array([class_weight.get(label, 1.0) for label in classes])
-    if not (factors.dtype.kind in "iuf" and np.isfinite(factors).all() and (factors > 0).all()):
+    if factors.dtype.kind not in "iuf" or not weights_in_range(factors).all():
         raise ValueError(
-            f"class_weight={reprlib.repr(class_weight)}: expected a positive finite weight for "
-            "each label."
+            f"class_weight={reprlib.repr(class_weight)}: expected for each label a positive "
+            f"weight, from {LEAST_WEIGHT:g} to {LARGEST_WEIGHT:g}."
         )
     shots = support.shots
     if support.named is not None:

@@ -74,7 +74,7 @@ def test_scores_mean_the_same_at_all_shots(n_classes: int, shots: int, with_text
     assert np.abs(medians).max() < 4
 
 
-@pytest.mark.parametrize("weight", [1e3, 1e17, 1e200])
+@pytest.mark.parametrize("weight", [1e3, 1e17, 1e50])
 def test_a_row_of_great_weight_does_not_switch_the_scale_off(
     world: tuple[np.ndarray, ...], weight: float
 ) -> None:
