@@ -81,6 +81,14 @@ def values_of_labels(
     remedy = f"give {parameter} as {ordered} in the order of the sorted labels"
     keys = keys_of_labels(given, labels)
     missing = [label for label in labels if keys[label] is None]
+    if len(missing) == len(labels) and all(str(label) in given for label in labels):
+        raise ValueError(
+            f"The keys of {parameter} are strings, {brief(given)}, and y holds the integers 0 to "
+            f"{len(labels) - 1}. If y holds them as you gave them, make the keys integers, "
+            "{int(key): value for key, value in mapping.items()}. If your labels are strings, a "
+            "meta-estimator has put integers in place of them, in the order of strings, where '10' "
+            f"is before '2': {remedy}."
+        )
     if missing:
         raise ValueError(
             f"{parameter} has nothing for {brief(missing)}: the mapping, whose keys are "

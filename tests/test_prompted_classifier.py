@@ -67,7 +67,14 @@ ENCODED = "Meta-estimators that encode y"
         ([0, 1], {"0": "a", 1: "b"}, r"nothing for \[0\]"),
         (["0", "1"], {0: "a", 1: "b"}, r"nothing for \['0', '1'\].*of the type .* \(str"),
         # Encoded labels "0" to "11" have another order: "10" comes before "2".
-        (range(12), {str(i): f"n{i}" for i in range(12)}, r"nothing for \[0, 1, 2, 3, 4, ...\]"),
+        (
+            range(12),
+            {str(i): f"n{i}" for i in range(12)},
+            r"keys of class_names are strings, \['0', .* the integers 0 to 11.*make the keys "
+            r"integers, \{int\(key\): value .*labels are strings.*'10' is before '2': give "
+            "class_names as a list in the order of the sorted labels",
+        ),
+        ([*range(11)], {0: "a", **dict.fromkeys(map(str, range(11)), "n")}, r"nothing for \[1, 2"),
         ([0, 1], {0: "a", 1: "b", 2: "c"}, "holds 3 labels, and y the integers 0 to 1.*a list in"),
         (Y, ["ant", "bee"], "holds 2 names for 3 classes"),
         (Y, ["ant", "bee", "cat", "dog"], "holds 4 names for 3 classes"),
