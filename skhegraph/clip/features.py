@@ -108,6 +108,9 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
     for their value ranges and for what becomes of transparency and rotation. Equal paths, equal
     bytes and repeated objects within one call are encoded once.
 
+    Images of 16 bits that use 12 of them or fewer come out near black, with a warning when they
+    are encoded; not when their features are found in the store.
+
     Examples
     --------
     >>> from sklearn.datasets import load_sample_images

@@ -462,3 +462,5 @@ def test_item_34_twelve_bits_of_sixteen_are_told_of(channels, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             tiny(**params).transform(sources[1:2])
+            if params:  # as documented: told of when they are encoded
+                np.testing.assert_array_equal(tiny(**params).transform(sources), X)
