@@ -77,6 +77,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skhegraph.clip.checkpoints import full_name, weights_name
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.labels import and_another
 
 try:
     import pyarrow as pa
@@ -180,7 +181,7 @@ def predict(classifier: Any, X: np.ndarray) -> dict[str, pa.Array]:
         probability[readable] = classifier.predict_proba(X[readable]).max(axis=1)
     labels = classifier.classes_
     if (unknown := getattr(classifier, "unknown_label", None)) is not None:
-        labels = np.append(labels, unknown)  # which may need a wider type, in every part alike
+        labels = and_another(labels, unknown)  # which may need a wider type, in every part alike
     return {
         "label": pa.array(label, type=pa.array(labels).type),
         "probability": pa.array(probability, mask=~readable),

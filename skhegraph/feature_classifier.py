@@ -26,6 +26,7 @@ from skhegraph.labelled_rows import (
     refuse_missing_labels,
     unreadable_rows,
 )
+from skhegraph.labels import and_another
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     LARGEST_WEIGHT,
@@ -380,7 +381,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                 f"NaN throughout: {name_rows(unknown)} of X. Images that could not be read have no "
                 "class: leave them out, or set unknown_label where the estimator has it."
             )
-        return np.append(self.classes_, self.unknown_label)[index]
+        return and_another(self.classes_, self.unknown_label)[index]
 
 
 class LinearFeatureClassifier(FeatureClassifier):

@@ -132,6 +132,23 @@ def may_be_others(given: Mapping[Any, Any], labels: NDArray[Any]) -> bool:
     return are_encoded(labels) and len(given) > len(labels)
 
 
+def and_another(labels: NDArray[Any], label: Any) -> NDArray[Any]:
+    """Labels and one more of their type at the end, in one array; integers stay integers.
+
+    Raises
+    ------
+    OverflowError
+        If no type of integers holds them all.
+    """
+    if labels.dtype.kind not in "iu":
+        return np.append(labels, label)
+    values = [*labels.tolist(), int(label)]
+    info = np.iinfo(np.int64 if max(values) < 2**63 else np.uint64)
+    if min(values) < info.min or max(values) > info.max:  # older versions of NumPy wrap round
+        raise OverflowError(f"{label} and {max(values)} fit into no type of integers together.")
+    return np.array(values, dtype=info.dtype)
+
+
 def brief(labels: Any) -> str:
     """Show labels, the first five at most."""
     shown = [label.item() if isinstance(label, np.generic) else label for label in labels]

@@ -219,6 +219,24 @@ def test_predictions_of_unreadable_images() -> None:
     assert numbers.predict(queries).dtype.kind == "i"
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"])
+@pytest.mark.parametrize("label", [-1, 200, 2**31, 2**63 - 1, 2**63, -(2**63), np.int8(-1)])
+def test_labels_and_one_for_unknowns_stay_integers(dtype: str, label: int) -> None:
+    """NumPy makes floating-point numbers of uint64 and -1."""
+    y = np.repeat([3, 4, 5], 4).astype(dtype)
+    got = (
+        hegraph(unknown_label=label).fit(X, y).predict(np.vstack([X[:1], np.full((1, 6), np.nan)]))
+    )
+    assert got.dtype.kind in "iu" and got.tolist() == [3, label]
+
+
+@pytest.mark.parametrize("label", [-1, 2**64, 10**30])
+def test_an_unknown_label_that_no_integer_type_holds_beside_the_labels(label: int) -> None:
+    y = np.repeat(np.array([3, 4, 2**63], dtype=np.uint64), 4)
+    with pytest.raises(ValueError, match=f"unknown_label={label}: .*fit into no type of integers"):
+        hegraph(unknown_label=label).fit(X, y)
+
+
 @pytest.mark.parametrize(("label", "word"), [("bee", "one of the classes"), (-1, "type")])
 def test_bad_unknown_label(label: Any, word: str) -> None:
     with pytest.raises(ValueError, match=f"unknown_label={label!r}.*{word}"):

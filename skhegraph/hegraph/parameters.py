@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrc
 
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
-from skhegraph.labels import ENCODED, are_encoded, brief
+from skhegraph.labels import ENCODED, and_another, are_encoded, brief
 from skhegraph.support import (
     LARGEST_WEIGHT,
     LEAST_WEIGHT,
@@ -101,6 +101,10 @@ def check_unknown_label(
             f"labels ({type(classes[0]).__name__}), so one array cannot hold both."
             + (ENCODED if are_encoded(classes) else "")
         )
+    try:
+        and_another(classes, label)
+    except OverflowError as error:
+        raise ValueError(f"unknown_label={label!r}: {error} Choose another label.") from error
 
 
 def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
