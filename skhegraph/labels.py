@@ -143,10 +143,7 @@ def and_another(labels: NDArray[Any], label: Any) -> NDArray[Any]:
     if labels.dtype.kind not in "iu":
         return np.append(labels, label)
     values = [*labels.tolist(), int(label)]
-    info = np.iinfo(np.int64 if max(values) < 2**63 else np.uint64)
-    if min(values) < info.min or max(values) > info.max:  # older versions of NumPy wrap round
-        raise OverflowError(f"{label} and {max(values)} fit into no type of integers together.")
-    return np.array(values, dtype=info.dtype)
+    return np.array(values, dtype=np.int64 if max(values) < 2**63 else np.uint64)
 
 
 def brief(labels: Any) -> str:

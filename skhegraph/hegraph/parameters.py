@@ -104,7 +104,10 @@ def check_unknown_label(
     try:
         and_another(classes, label)
     except OverflowError as error:
-        raise ValueError(f"unknown_label={label!r}: {error} Choose another label.") from error
+        raise ValueError(
+            f"unknown_label={label!r} and the labels, {classes.min()} to {classes.max()}, fit into "
+            "no type of integers together: choose another label."
+        ) from error
 
 
 def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
