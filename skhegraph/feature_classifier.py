@@ -21,9 +21,9 @@ from skhegraph.given_text import TextFeatures, given_text
 from skhegraph.labelled_rows import (
     LabelledRows,
     all_labels,
+    check_labels,
     drop_unreadable,
     name_rows,
-    refuse_missing_labels,
     unreadable_rows,
 )
 from skhegraph.labels import and_another
@@ -128,7 +128,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         Labels that are `known` may be left without a row.
         """
         _refuse_images(X, type(self).__name__)
-        refuse_missing_labels(y)
+        check_labels(y)
         X, y = validate_data(
             self,
             X,

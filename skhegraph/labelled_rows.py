@@ -131,8 +131,8 @@ def covering_rows(X: Floats, n_rows: int) -> Ints:
     return chosen
 
 
-def refuse_missing_labels(labels: Any, name: str = "y") -> None:
-    """Raise ValueError where a label is None, NaN or pandas.NA, before NumPy makes 'nan' of it.
+def check_labels(labels: Any, name: str = "y") -> None:
+    """Raise ValueError where a label is missing or of another type, before NumPy makes text of it.
 
     Parameters
     ----------
@@ -141,21 +141,36 @@ def refuse_missing_labels(labels: Any, name: str = "y") -> None:
     name : str, default="y"
         What they are called in the error.
     """
-    values = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
-    if not isinstance(values, (np.ndarray, list, tuple)):
+    values = np.asarray(labels) if hasattr(labels, "to_numpy") else labels
+    if not isinstance(values, (np.ndarray, list, tuple)) or getattr(values, "ndim", 1) == 0:
         return
-    missing: NDArray[np.bool_]
-    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-        missing = np.any(np.isnan(values.reshape(len(values), -1)), axis=1)
-    elif isinstance(values, np.ndarray) and values.dtype.kind != "O":
-        return
-    else:
-        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    missing = _missing(values)
     if missing.any():
         raise ValueError(
             f"{name} has no label (None, NaN or NA) in {name_rows(missing)}: give each image a "
             "label, or leave it out."
         )
+    objects = getattr(values, "dtype", np.dtype(object)).kind == "O"
+    if objects and len({isinstance(label, str) for label in values}) > 1:
+        types = sorted({type(label).__name__ for label in values})
+        raise ValueError(
+            f"{name} holds labels of several types ({', '.join(types)}): give labels of one type."
+        )
+
+
+def _missing(values: Any) -> NDArray[np.bool_]:
+    """Which labels are missing, of one output at least; masked ones too."""
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else "O"
+    missing: NDArray[np.bool_]
+    if kind == "O":
+        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    elif kind in "fmM":
+        missing = np.isnan(np.asarray(values))
+    else:
+        missing = np.zeros(values.shape, dtype=bool)
+    if np.ma.isMaskedArray(values):
+        missing = missing | np.ma.getmaskarray(values)
+    return np.logical_or.reduce(missing, axis=tuple(range(1, missing.ndim)))
 
 
 def _is_missing(label: Any) -> bool:
@@ -218,7 +233,7 @@ def all_labels(
     labels = np.unique(y)
     if classes is None:
         return labels, np.zeros(len(labels), dtype=bool)
-    refuse_missing_labels(classes, "classes")
+    check_labels(classes, "classes")
     given = np.asarray(classes)
     if given.ndim != 1 or type_of(given) != type_of(y):
         raise ValueError(

@@ -8,7 +8,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing
-from skhegraph.labelled_rows import refuse_missing_labels
+from skhegraph.labelled_rows import check_labels
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
 
@@ -115,7 +115,7 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
     def _from_names(self, y: ArrayLike) -> tuple[Floats, float]:
         """Unit text features of labels alone, and the logit scale."""
         self._validate_params()
-        refuse_missing_labels(y)
+        check_labels(y)
         self._remember_members(y, reset=True)
         given = column_or_1d(y, warn=True)
         check_classification_targets(given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -47,3 +49,11 @@ def test_too_few_samples_names_the_class() -> None:
 def test_bad_n_shots(n_shots: object) -> None:
     with pytest.raises(ValueError, match="n_shots"):
         next(FewShotSplit(n_shots).split(Y, Y))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [None, np.nan, 1])
+def test_missing_labels_and_labels_of_several_types_are_refused(bad: Any) -> None:
+    """Issue 17.33, the kind: NaN was a class, None a message about '<'."""
+    y = ["cat", "cat", "dog", "dog", bad, bad]
+    with pytest.raises(ValueError, match=r"y has no label .* rows 4, 5|y holds labels of several"):
+        next(FewShotSplit(n_shots=1).split(y, y))

@@ -17,7 +17,7 @@ from skhegraph.clip.encoding import Encoding
 from skhegraph.clip.feature_cache import FeatureStore
 from skhegraph.clip.image_files import MAX_PIXELS
 from skhegraph.clip.images import as_image_list, describe_source
-from skhegraph.labelled_rows import refuse_missing_labels
+from skhegraph.labelled_rows import check_labels
 from skhegraph.versioned import VersionedEstimator
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         self._check_params()
         images = as_image_list(X)
         if y is not None:
-            refuse_missing_labels(y)
+            check_labels(y)
             check_consistent_length(images, y)
         self.n_features_out_ = self._width()
         return self

@@ -37,7 +37,7 @@ from skhegraph.inspection.markup import (
     thumbnail,
 )
 from skhegraph.inspection.steps import features_of, final_classifier
-from skhegraph.labelled_rows import refuse_missing_labels, unreadable_rows
+from skhegraph.labelled_rows import check_labels, unreadable_rows
 from skhegraph.support import Floats, Ints
 
 #: Pictures behind the cells of the confusion matrix, or on the contact sheets, in all: with them a
@@ -174,7 +174,7 @@ def _features(model: Any, clf: Any, images: Any, features: Any, n_images: int) -
 
 def _codes(labels: Any, classes: NDArray[Any], n_images: int) -> Ints:
     """Index into `classes` of each label."""
-    refuse_missing_labels(labels, "labels")
+    check_labels(labels, "labels")
     given = np.asarray(labels)
     if given.shape != (n_images,):
         raise ValueError(
