@@ -106,11 +106,16 @@ def values_of_labels(
 
 
 def by_index(given: Any, labels: NDArray[Any], parameter: str) -> Any:
-    """Mapping of a frame or Series whose index holds labels, not mere numbers; else as given."""
+    """Mapping of a frame or Series whose index holds labels; as given where it numbers its rows.
+
+    Numbers are integers that rise and none of which is a label. If an encoder has replaced labels
+    that were such integers, their order is that of the rows all the same.
+    """
     if not hasattr(given, "iloc") or type(given.index).__name__ == "RangeIndex":
         return given
     index = given.index.tolist()
-    if not set(index) & set(labels.tolist()):
+    integers = given.index.dtype.kind in "iu" and given.index.is_monotonic_increasing
+    if integers and not set(index) & set(labels.tolist()):
         return given
     if len(set(index)) < len(index):
         raise ValueError(f"{parameter}: its index names a label twice.")

@@ -56,6 +56,11 @@ def mapping(labels: list[Any], more: dict[Any, str] | None = None) -> dict[Any, 
     return {**dict(zip(labels, NAMES, strict=True)), **(more or {})}
 
 
+def series(labels: list[Any]) -> pd.Series:
+    """Names by label, the last one first."""
+    return pd.Series(NAMES, index=labels)[::-1]
+
+
 #: Labels, class_names, and whether each group of meta-estimators must be right or refuse.
 CASES = {
     "strings, list": (STRINGS, NAMES, "right", "right"),
@@ -63,6 +68,10 @@ CASES = {
     "strings, mapping of more": (STRINGS, mapping(STRINGS, {"elk": "delta"}), "right", "refused"),
     "strings, none": (["alpha", "beta", "gamma"], None, "right", "refused"),
     "strings, one name": (["alpha", "bee", "gamma"], {"bee": "beta"}, "right", "refused"),
+    "strings, series": (STRINGS, series(STRINGS), "right", "refused"),
+    "digits, series of words": (DIGITS, series(["x", "y", "z"]), "refused", "refused"),
+    "tens, series": (TENS, series(TENS), "right", "refused"),
+    "digits, series that is numbered": (DIGITS, series(TENS)[::-1], "right", "right"),
     "digits, list": (DIGITS, NAMES, "right", "right"),
     "digits, mapping": (DIGITS, mapping(DIGITS), "right", "right"),
     "digits, mapping as in JSON": (DIGITS, mapping(["0", "1", "2"]), "right", "right"),
