@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.clip.torch_settings import own_settings, own_type
 from skhegraph.feature_classifier import LinearFeatureClassifier
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ def _linear(classifier: LinearFeatureClassifier) -> onnx.ModelProto:
     return proto
 
 
+@own_settings()
+@own_type()
 def _with_tower(backbone: Backbone, classifier: LinearFeatureClassifier) -> onnx.ModelProto:
     """Graph from pixels to probabilities, by torch's exporter."""
     _import("onnxscript")

@@ -68,9 +68,13 @@ def positive() -> Interval:
 
 @contextmanager
 def all_or_nothing(estimator: Fitted) -> Iterator[Fitted]:
-    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost."""
+    """Fit a copy, which takes the place of the estimator if all goes well, and else is lost.
+
+    Numbers too small for their type are zeros, whatever `numpy.seterr` says.
+    """
     fitted = copy.copy(estimator)
-    yield fitted
+    with np.errstate(under="ignore"):
+        yield fitted
     estimator.__dict__ = fitted.__dict__
 
 
@@ -278,7 +282,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             if Z.dtype == np.float16:
                 Z = Z.astype(np.float32)
             unreadable_rows(Z)
-            return score(unit_rows(Z))
+            with np.errstate(under="ignore"):  # a probability of zero is none too small
+                return score(unit_rows(Z))
 
         if len(queries) * len(self.classes_) * queries.shape[1] <= PRODUCT_OF_ONE_THREAD:
             return of_rows(slice(0, len(queries)))

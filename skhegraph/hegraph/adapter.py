@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 from sklearn.utils import check_random_state
 
 from skhegraph._sklearn import Interval, StrOptions
+from skhegraph.clip.torch_settings import own_settings
 from skhegraph.feature_classifier import TextFeatures, all_or_nothing, non_negative, positive
 from skhegraph.hegraph.cache import fuse_cache, zero_shot_logits
 from skhegraph.hegraph.fusion import shots_per_class, wrong_class_spread
@@ -258,7 +259,7 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         OSError
             If the weights of the text tower cannot be had.
         """
-        with all_or_nothing(self) as fitted:
+        with all_or_nothing(self) as fitted, own_settings():
             support = fitted._validate_support(X, y, sample_weight, distinct=True)
             if self.fusion == "logits":
                 fitted._fit_logits(support)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from skhegraph.clip.torch_settings import own_settings
 from skhegraph.feature_classifier import LinearFeatureClassifier, softmax_rows
 from skhegraph.hegraph.class_graph import acting_edges
 from skhegraph.hegraph.familiarity import familiarity, log_density, prominence
@@ -159,4 +160,5 @@ class FittedGraph(LinearFeatureClassifier):
         strengths = {name: getattr(self, f"{name}_") for name in STRENGTHS}
         with_images = np.unique(self.support_labels_)
         edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
-        return edge_lists(self.graph_, edges, with_images)
+        with own_settings():
+            return edge_lists(self.graph_, edges, with_images)

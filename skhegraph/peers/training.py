@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from skhegraph._sklearn import Interval
+from skhegraph.clip.torch_settings import own_settings
 from skhegraph.descent import cosine_rates, descend, shuffled_batches
 from skhegraph.feature_classifier import FeatureClassifier, non_negative
 from skhegraph.support import Floats, Support
@@ -29,6 +30,7 @@ SCHEDULE: dict[str, Any] = {
 }
 
 
+@own_settings()
 def train(
     starts: Sequence[Floats],
     constants: Sequence[Floats],
