@@ -165,7 +165,15 @@ def test_sixteen_bit_grey_keeps_its_range():
     np.testing.assert_array_equal(pixels(floats)[0], expected)
 
 
+def test_float_images_of_pil_are_as_arrays():
+    """0.5 is 128 in both."""
+    values = (np.arange(511, dtype=np.float32) / 510)[None]
+    np.testing.assert_array_equal(pixels(Image.fromarray(values)), pixels(values))
+
+
 def test_other_modes():
+    clear = Image.new("LA", (1, 1), (100, 128))
+    np.testing.assert_array_equal(pixels(clear.convert("La")), pixels(clear))
     np.testing.assert_array_equal(pixels(Image.new("CMYK", (1, 1), (0, 0, 0, 0))), [[[255] * 3]])
     np.testing.assert_array_equal(pixels(Image.new("CMYK", (1, 1), (0, 255, 255, 0)))[0, 0, 1], 0)
     np.testing.assert_array_equal(pixels(Image.new("1", (1, 1), 1)), [[[255] * 3]])
