@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from functools import cache
 
@@ -313,6 +314,20 @@ def test_item_17_junk_in_the_metadata_is_no_orientation(kind, number):
     size = (4, 8) if number == 5 else (8, 4)
     for source in (data, Image.open(io.BytesIO(data))):
         assert decode_image(source).size == size
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_image(data).size in ((8, 4), size)
+
+
+def test_a_warning_of_pillow_that_is_an_error_is_one_unreadable_image(monkeypatch):
+    data = encoded(Image.new("RGB", (2, 2)), "PNG")
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", lambda self: warnings.warn("odd", stacklevel=1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageDecodeError, match="UserWarning: odd"):
+            decode_image(data)
 
 
 @pytest.mark.parametrize("error", [struct.error, SyntaxError, TypeError, ValueError, OSError])
