@@ -372,19 +372,21 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
             rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
             updated._remember_members(classes)
-            n_seen = num_samples(X)
+            n_seen, seen = num_samples(X), None
             if fitted:
                 labels = self.classes_[self.support_labels_]
                 earlier = LabelledRows(
                     self.support_features_, labels, self.support_weight_, self.support_index_
                 )
-                rows = earlier.followed_by(rows, self.n_samples_seen_)
+                later, used = rows.y, rows.take(rows.weight > 0)
+                rows = earlier.followed_by(used, self.n_samples_seen_)
+                seen = np.union1d(self.labels_seen_, later)
                 n_seen += self.n_samples_seen_
                 named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
                 if len(named) or classes is not None:
                     asked = [] if classes is None else [np.asarray(classes)]
                     classes = np.concatenate([named, rows.y, *asked])
-            updated._fit(rows, classes, None, self.labels_seen_ if fitted else None)
+            updated._fit(rows, classes, None, seen)
             updated.n_samples_seen_ = n_seen
         return self
 
