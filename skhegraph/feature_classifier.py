@@ -26,7 +26,7 @@ from skhegraph.labelled_rows import (
     name_rows,
     unreadable_rows,
 )
-from skhegraph.labels import and_another
+from skhegraph.labels import and_another, brief
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     LARGEST_WEIGHT,
@@ -418,10 +418,18 @@ def softmax_rows(logits: Floats) -> Floats:
     return proba
 
 
-def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
-    """Warn of classes whose unit text features are equal: text cannot tell them apart."""
+def warn_if_equal(P: Floats, classes: NDArray[Any], stacklevel: int = 5) -> None:
+    """Warn of classes whose unit text features are equal, and cannot be told apart, or zeros."""
+    told = P.any(axis=1)
+    if not told.all():
+        warnings.warn(
+            f"The text of {brief(classes[~told])} is a row of zeros, which tells nothing: give "
+            "names or text features.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
     alike: dict[bytes, list[str]] = {}
-    for row, label in zip(P.round(6) + 0.0, classes, strict=True):  # + 0.0: -0 is 0
+    for row, label in zip(P[told].round(6) + 0.0, classes[told], strict=True):  # + 0.0: -0 is 0
         alike.setdefault(row.tobytes(), []).append(str(label))
     groups = [group for group in alike.values() if len(group) > 1]
     if groups:
@@ -430,7 +438,7 @@ def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
             f"The text of {', '.join(map(repr, groups[0][:5]))} is equal{others}: it cannot tell "
             "them apart. Give names or text features that differ.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing
+from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing, warn_if_equal
 from skhegraph.labelled_rows import check_labels
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
@@ -126,4 +126,6 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         positive, _, scale = self._text_nodes(None, index, np.ones(len(given)), labels)
         self.n_features_in_ = positive.shape[1]
         self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
-        return unit_rows(np.asarray(positive, dtype=np.float64)), self.logit_scale_
+        P = unit_rows(np.asarray(positive, dtype=np.float64))
+        warn_if_equal(P, labels, stacklevel=4)
+        return P, self.logit_scale_

@@ -368,9 +368,19 @@ def test_classes_of_equal_text_warn(make: Any) -> None:
     same = np.array([[1.0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0]])
     with pytest.warns(UserWarning, match="text of 'ant', 'cat' is equal: it cannot tell"):
         make(text_features=same).fit(X, Y)
+    with pytest.warns(UserWarning, match=r"text of \['bee'\] is a row of zeros") as caught:
+        make(text_features=same * [[1], [0], [-1]]).fit(X, Y)
+    assert len([w for w in caught if "equal" in str(w.message)]) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(text_features=TEXT).fit(X, Y)
+
+
+def test_equal_names_warn_without_images_too() -> None:
+    """Issue 17.21: for the bundled models upper case is lower case."""
+    with pytest.warns(UserWarning, match="text of 'Crane', 'crane' is equal") as caught:
+        ZeroShotCLIPClassifier(TINY).fit(None, ["crane", "dog", "Crane"])
+    assert caught[0].filename == __file__
 
 
 # --- any well-formed input ------------------------------------------------------------------------
