@@ -96,7 +96,13 @@ class FeatureStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], max_bytes: int | None = None) -> None:
-        self.path = Path(os.path.expanduser(os.fsdecode(folder))) / "features.sqlite"
+        whole = os.path.expanduser(os.fsdecode(folder))
+        if whole.startswith("~") or "\0" in whole:
+            why = (
+                "holds a null character" if "\0" in whole else "names a user without a home folder"
+            )
+            raise ValueError(f"cache_dir={whole!r} {why}: give a whole path.")
+        self.path = Path(whole) / "features.sqlite"
         self.max_bytes = max_bytes
         self._lock = threading.Lock()  # one connection for all threads
         _make_folder(self.path.parent)

@@ -276,6 +276,15 @@ def test_item_26_cache_dir_expands_the_home_folder(images, monkeypatch, tmp_path
     assert not list((tmp_path / "here").iterdir())
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x", "a\0b"])
+def test_a_cache_dir_that_cannot_be_is_refused(name, images, monkeypatch, tmp_path):
+    """Issue 17.26, the kind: it made a folder of that name; a null was an error of Python's."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"cache_dir='(~nobody|a).*: give a whole path"):
+        CLIPFeatures(TINY, device="cpu", cache_dir=name).transform(images)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("method", ["fit", "transform", "fit_transform"])
 def test_item_26_an_empty_cache_dir_is_refused(method, images, monkeypatch, tmp_path):
     """Issue 17.26."""
