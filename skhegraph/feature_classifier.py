@@ -13,7 +13,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhegraph._sklearn import ClassifierMixin, Interval, check_sample_weight
@@ -22,6 +21,7 @@ from skhegraph.labelled_rows import (
     LabelledRows,
     all_labels,
     check_labels,
+    check_targets,
     drop_unreadable,
     name_rows,
     unreadable_rows,
@@ -141,9 +141,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             ensure_all_finite="allow-nan",
             reset=reset,
         )
-        with warnings.catch_warnings():  # one shot per class is no regression problem
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            check_classification_targets(y)
+        check_targets(y)
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         wild = weight[(weight > 0) & ~weights_in_range(weight)]
         if len(wild):

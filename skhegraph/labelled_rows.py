@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
 
 from skhegraph.support import Floats, Ints, unit_rows
 
@@ -156,6 +157,13 @@ def check_labels(labels: Any, name: str = "y") -> None:
         raise ValueError(
             f"{name} holds labels of several types ({', '.join(types)}): give labels of one type."
         )
+
+
+def check_targets(y: NDArray[Any]) -> None:
+    """Raise ValueError unless these are labels of classes; one row of each is no regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        check_classification_targets(y)
 
 
 def _missing(values: Any) -> NDArray[np.bool_]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
 from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing, warn_if_equal
-from skhegraph.labelled_rows import check_labels
+from skhegraph.labelled_rows import check_labels, check_targets
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
 
@@ -118,7 +117,7 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         check_labels(y)
         self._remember_members(y, reset=True)
         given = column_or_1d(y, warn=True)
-        check_classification_targets(given)
+        check_targets(given)
         labels, index = np.unique(given, return_inverse=True)
         if len(labels) < 2:
             raise ValueError(f"y holds one class ({labels[0]}): give two names or more.")
