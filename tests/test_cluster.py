@@ -22,6 +22,7 @@ from distributed import Client, LocalCluster, Status, WorkerPlugin
 from distributed.utils import get_mp_context
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, cluster, make_hegraph_pipeline
@@ -383,6 +384,39 @@ def test_item_26_labels_and_a_label_for_unknowns_of_a_wider_type(dtype):
     turned_away = cluster.predict(clf, X)["label"]
     assert known.to_pylist() == y.tolist() and turned_away.to_pylist() == [unknown] * 6
     assert known.type == turned_away.type
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"images_per_part": 0}, ValueError, "images_per_part == 0, must be >= 1"),
+        ({"images_per_part": 1.5}, TypeError, "images_per_part must be an instance of int"),
+        ({"paths": "a.png"}, TypeError, "paths is a str: give a list"),
+        ({"paths": iter(["a.png"])}, TypeError, "give a list of paths"),
+        ({"clip": pipeline()}, TypeError, "clip is a Pipeline: give a CLIPFeatures, and a class"),
+        ({"classifier": HeGraphClassifier()}, NotFittedError, "not fitted"),
+    ],
+)
+def test_what_cannot_be_extracted_leaves_no_folder(given, error, message, tmp_path):
+    """Issue 17.33, the kind: workers found it out, and the folder was of that extraction then."""
+    params = {"paths": ["a.png"], "clip": CLIPFeatures(TINY), **given}
+    with pytest.raises(error, match=message):
+        cluster.extract(None, params.pop("paths"), tmp_path / "store", params.pop("clip"), **params)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "{bad", "[]", '{"images": 3}', "null"])
+def test_a_folder_without_a_sound_manifest_is_one_clear_error(content, tmp_path):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match="holds no extraction, or its manifest.json is damaged"):
+        cluster.read(tmp_path)
+    if content is not None:
+        with pytest.raises(ValueError, match="its manifest.json is damaged"):
+            cluster.extract(None, ["a.png"], tmp_path, CLIPFeatures(TINY))
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file: choose a folder"):
+        cluster.extract(None, ["a.png"], tmp_path / "file", CLIPFeatures(TINY))
 
 
 def test_search(client, digits, tmp_path):
