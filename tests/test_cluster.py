@@ -409,10 +409,10 @@ def test_what_cannot_be_extracted_leaves_no_folder(given, error, message, tmp_pa
 def test_a_folder_without_a_sound_manifest_is_one_clear_error(content, tmp_path):
     if content is not None:
         (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(ValueError, match="holds no extraction, or its manifest.json is damaged"):
+    with pytest.raises(ValueError, match="holds no extraction, or its manifest"):
         cluster.read(tmp_path)
     if content is not None:
-        with pytest.raises(ValueError, match="its manifest.json is damaged"):
+        with pytest.raises(ValueError, match="holds no extraction"):
             cluster.extract(None, ["a.png"], tmp_path, CLIPFeatures(TINY))
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="file is a file: choose a folder"):
