@@ -262,3 +262,21 @@ def test_one_versus_rest_of_two_classes_works_and_of_three_says_why_not(
     assert ovr.score(X[two], y[two]) > 0.9
     with pytest.raises(ValueError, match="OneVsRestClassifier hides which class"):
         OneVsRestClassifier(named(AS_LIST)).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("fotos", "negative_templates='fotos' is no preset.*Nearest: photo"),
+        ([], "negative_templates is empty"),
+        (3, "negative_templates must be a preset's name"),
+        ({"ant": "no ant"}, "the negative_templates mapping must be .*: missing 'bee'"),
+        ({"ant": [], "bee": "x"}, "the negative_templates mapping has no description of class 'a"),
+        ({"ant": 3, "bee": "x"}, "the negative_templates mapping has a int"),
+    ],
+)
+def test_errors_name_the_parameter_that_was_given(given: Any, message: str) -> None:
+    """Issue 17.28, the kind: they named `templates`."""
+    clf = HeGraphClassifier("skhegraph-tiny", negative_templates=given)
+    with pytest.raises((TypeError, ValueError), match=message):
+        clf.fit(np.eye(2, 128), ["ant", "bee"])
