@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -102,3 +104,18 @@ def test_numpy_that_raises_on_small_numbers(make: Any) -> None:
         got = clf.fit(X, CODES).predict_proba(X)
         clf.predict_log_proba(X)
     np.testing.assert_array_equal(got, want)
+
+
+FIRST = """
+import numpy as np
+from skhegraph import HeGraphAdapterClassifier, HeGraphClassifier
+X, y = np.eye(6) + 0.1, [0, 0, 1, 1, 2, 2]
+HeGraphAdapterClassifier(text_features="prototypes", n_epochs=1).fit(X, y)
+HeGraphClassifier(text_features="prototypes").fit(X, y).to_hetero_data()
+"""
+
+
+def test_warnings_that_are_errors_in_a_new_process() -> None:
+    """torch_geometric compiles with what new versions of torch deprecate."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FIRST], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.data import HeteroData
 
 from skhegraph.descent import cosine_rates, descend, shuffled_batches
+from skhegraph.hegraph.graph import HeteroData
 from skhegraph.hegraph.logits import cache_logits, text_logits
 from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
 from skhegraph.support import Floats, Support
