@@ -223,7 +223,7 @@ def drop_unreadable(rows: LabelledRows, known: Collection[Any] = ()) -> Labelled
     warnings.warn(
         f"NaN throughout (unreadable images), left out of the fit: {name_rows(unreadable)} of X.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return rows.take(~unreadable)
 

@@ -2,7 +2,8 @@
 
 Some meta-estimators fit clones on the integers 0 to n_classes - 1 in place of the labels. What is
 given in the order of the sorted labels keeps its order there; a mapping from label to value says
-nothing of these integers, and is refused where one could pass for a label.
+nothing of these integers, and is refused where one could pass for a label. What cannot be told:
+labels that are integers, but not those from 0 on, where a fold also lacks a class.
 """
 
 from __future__ import annotations

@@ -188,8 +188,10 @@ def test_features_that_are_not_finite(estimator: Any, bad: float, word: str) -> 
 def test_rows_of_unreadable_images_are_left_out_of_a_fit_with_a_warning() -> None:
     broken = X.copy()
     broken[[1, 6]] = np.nan
-    with pytest.warns(UserWarning, match=r"left out of the fit: rows 1, 6 \(2 in all\) of X"):
+    with pytest.warns(UserWarning, match=r"left out of the fit: rows 1, 6 \(2 in all\) of X") as w:
         clf = hegraph().fit(broken, Y)
+        TipAdapterClassifier(text_features=TEXT).fit(broken, Y)
+    assert {warning.filename for warning in w} == {__file__}
     kept = np.delete(np.arange(12), [1, 6])
     want = hegraph().fit(X[kept], Y[kept])
     np.testing.assert_array_equal(clf.predict_proba(X), want.predict_proba(X))
