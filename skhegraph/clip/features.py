@@ -284,7 +284,8 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         return load_backbone(*self._names())
 
     def _names(self) -> tuple[str, str | None, str]:
-        pretrained = None if self.pretrained is None else os.fspath(self.pretrained)
+        given = self.pretrained
+        pretrained = os.fspath(given) if isinstance(given, os.PathLike) else given
         return self.model_name, pretrained, self.device
 
     def _width(self) -> int:
