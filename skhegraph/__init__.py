@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skhegraph.hegraph.adapter import HeGraphAdapterClassifier
     from skhegraph.hegraph.classifier import HeGraphClassifier
     from skhegraph.image_folder import load_image_folder
-    from skhegraph.model_selection import FewShotSplit
+    from skhegraph.model_selection import FewShotSplit, KeepUnlabelled
     from skhegraph.pipeline import make_hegraph_pipeline
     from skhegraph.zero_shot import ZeroShotCLIPClassifier
 
@@ -23,6 +23,7 @@ _PUBLIC = {
     "FewShotSplit": "model_selection",
     "HeGraphAdapterClassifier": "hegraph.adapter",
     "HeGraphClassifier": "hegraph.classifier",
+    "KeepUnlabelled": "model_selection",
     "PRESETS": "clip.presets",
     "ZeroShotCLIPClassifier": "zero_shot",
     "load_image_folder": "image_folder",
@@ -36,6 +37,7 @@ __all__ = [
     "FewShotSplit",
     "HeGraphAdapterClassifier",
     "HeGraphClassifier",
+    "KeepUnlabelled",
     "ZeroShotCLIPClassifier",
     "__version__",
     "load_image_folder",

@@ -26,7 +26,7 @@ from skhegraph.labelled_rows import (
     name_rows,
     unreadable_rows,
 )
-from skhegraph.labels import and_another, brief
+from skhegraph.labels import UNLABELLED, and_another, brief
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     LARGEST_WEIGHT,
@@ -116,7 +116,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     ) -> Support:
         """Validate parameters and support set, set `classes_` and `logit_scale_`."""
         self._validate_params()
-        return self._support(self._validate_rows(X, y, sample_weight), distinct=distinct)
+        rows, _ = self._validate_rows(X, y, sample_weight)
+        return self._support(rows, distinct=distinct)
 
     def _validate_rows(
         self,
@@ -126,13 +127,15 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         *,
         reset: bool = True,
         known: Collection[Any] = (),
-    ) -> LabelledRows:
+        unlabelled: Callable[[NDArray[Any]], NDArray[np.bool_]] | None = None,
+    ) -> tuple[LabelledRows, LabelledRows]:
         """Validate a labelled set; leave rows of unreadable images out, with a warning.
 
-        Labels that are `known` may be left without a row.
+        Labels that are `known` may be left without a row. Rows that are `unlabelled` by their
+        labels come apart from the others; None takes every label for one.
         """
         _refuse_images(X, type(self).__name__)
-        check_labels(y)
+        check_labels(y, or_unlabelled=unlabelled is not None)
         X, y = validate_data(
             self,
             X,
@@ -141,7 +144,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             ensure_all_finite="allow-nan",
             reset=reset,
         )
-        check_targets(y)
+        without = np.zeros(len(y), dtype=bool) if unlabelled is None else unlabelled(y)
+        check_targets(y[~without])
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         wild = weight[(weight > 0) & ~weights_in_range(weight)]
         if len(wild):
@@ -149,7 +153,13 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                 f"sample_weight holds {wild[0]:g}: give weights from {LEAST_WEIGHT:g} to "
                 f"{LARGEST_WEIGHT:g}, or 0 for a row that does not count."
             )
-        return drop_unreadable(LabelledRows(X, y, weight, np.arange(len(y))), known)
+        rows = LabelledRows(X, y, weight, np.arange(len(y)))
+        rows = drop_unreadable(rows, known, without)
+        without = without[rows.number]
+        labelled, others = rows.take(~without), rows.take(without)
+        if without.any() and y.dtype.kind == "O":  # names, without the -1 that made them objects
+            labelled = labelled._replace(y=np.array(labelled.y.tolist()))
+        return labelled, others._replace(y=np.full(len(others.y), UNLABELLED))
 
     def _support(
         self,
@@ -158,13 +168,14 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         *,
         distinct: bool = False,
         seen: NDArray[Any] | None = None,
+        by_names: bool = False,
     ) -> Support:
         """Make the support set of validated rows, set `classes_` and `logit_scale_`.
 
-        `classes` may name classes without a row; `seen` are labels given before, whose rows may be
-        gone: text follows them too. With `distinct`, equal rows of a class become one
-        row with the sum of their weights, in an order that depends on the values alone, and the
-        scale of the weights does not count.
+        `classes` may name classes without a row, all of them with `by_names`; `seen` are labels
+        given before, whose rows may be gone: text follows them too. With `distinct`, equal rows of
+        a class become one row with the sum of their weights, in an order that depends on the values
+        alone, and the scale of the weights does not count.
         """
         # Labels of rows of weight zero too: text and names follow the sorted labels.
         labels, asked = all_labels(rows.y, classes)
@@ -176,7 +187,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         X, y, weight = unit_rows(rows.X[keep].astype(np.float64)), rows.y[keep], rows.weight[keep]
         with_rows, index = np.unique(y, return_inverse=True)
         all_classes = labels[np.isin(labels, with_rows) | asked]
-        if not len(with_rows):
+        if not len(with_rows) and not by_names:
             raise ValueError(
                 "No row of X is left to fit on: each is NaN throughout (an unreadable image) or "
                 "has a sample_weight of zero."
@@ -188,7 +199,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             )
         self.classes_ = all_classes
         named = ~np.isin(self.classes_, with_rows)
-        if distinct:
+        if distinct and len(X):
             X, index, weight = distinct_rows(X, index, weight)
             weight = effective_weights(weight)
         positive, negative, scale = self._text_nodes(X, index, weight, labels)

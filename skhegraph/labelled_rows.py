@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 
+from skhegraph.labels import is_unlabelled
 from skhegraph.support import Floats, Ints, unit_rows
 
 
@@ -53,6 +54,12 @@ class LabelledRows(NamedTuple):
         """Rows chosen by a mask or by numbers."""
         X, y, weight, number = (part[chosen] for part in self)
         return LabelledRows(X, y, weight, number)
+
+    def unlike(self, others: LabelledRows) -> LabelledRows:
+        """Rows that are not among others: a row whose label came later is no row without one."""
+        known = {row.astype(np.float64).tobytes() for row in others.X}
+        new = [row.astype(np.float64).tobytes() not in known for row in self.X]
+        return self.take(np.array(new, dtype=bool))
 
     def followed_by(self, later: LabelledRows, n_given: int) -> LabelledRows:
         """These rows, of `n_given` that were given, and later ones.
@@ -132,7 +139,7 @@ def covering_rows(X: Floats, n_rows: int) -> Ints:
     return chosen
 
 
-def check_labels(labels: Any, name: str = "y") -> None:
+def check_labels(labels: Any, name: str = "y", *, or_unlabelled: bool = False) -> None:
     """Raise ValueError where a label is missing or of another type, before NumPy makes text of it.
 
     Parameters
@@ -141,6 +148,8 @@ def check_labels(labels: Any, name: str = "y") -> None:
         Labels as the user gave them.
     name : str, default="y"
         What they are called in the error.
+    or_unlabelled : bool, default=False
+        Whether -1 may stand among names, for no label.
     """
     values = np.asarray(labels) if hasattr(labels, "to_numpy") else labels
     if not isinstance(values, (np.ndarray, list, tuple)) or getattr(values, "ndim", 1) == 0:
@@ -151,9 +160,11 @@ def check_labels(labels: Any, name: str = "y") -> None:
             f"{name} has no label (None, NaN or NA) in {name_rows(missing)}: give each image a "
             "label, or leave it out."
         )
-    objects = getattr(values, "dtype", np.dtype(object)).kind == "O"
-    if objects and len({isinstance(label, str) for label in values}) > 1:
-        types = sorted({type(label).__name__ for label in values})
+    if getattr(values, "dtype", np.dtype(object)).kind != "O":
+        return
+    told = [label for label in values if not (or_unlabelled and is_unlabelled(label))]
+    if len({isinstance(label, str) for label in told}) > 1:
+        types = sorted({type(label).__name__ for label in told})
         raise ValueError(
             f"{name} holds labels of several types ({', '.join(types)}): give labels of one type."
         )
@@ -203,8 +214,12 @@ def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
     return unreadable
 
 
-def drop_unreadable(rows: LabelledRows, known: Collection[Any] = ()) -> LabelledRows:
+def drop_unreadable(
+    rows: LabelledRows, known: Collection[Any] = (), without_label: NDArray[np.bool_] | None = None
+) -> LabelledRows:
     """Leave rows of unreadable images out of a fit, with one warning.
+
+    Some may be `without_label`.
 
     Raises
     ------
@@ -214,7 +229,9 @@ def drop_unreadable(rows: LabelledRows, known: Collection[Any] = ()) -> Labelled
     unreadable = unreadable_rows(rows.X)
     if not unreadable.any():
         return rows
-    lost = [label for label in np.setdiff1d(rows.y, rows.y[~unreadable]) if label not in known]
+    has_label = np.ones(len(unreadable), dtype=bool) if without_label is None else ~without_label
+    labels, left = rows.y[has_label], rows.y[has_label & ~unreadable]
+    lost = [label for label in np.setdiff1d(labels, left) if label not in known]
     if lost:
         raise ValueError(
             f"Class {str(lost[0])!r} has no readable image: each of its rows of X is NaN "

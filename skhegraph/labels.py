@@ -8,12 +8,17 @@ labels that are integers, but not those from 0 on, where a fold also lacks a cla
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from enum import Enum
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: What scikit-learn's semi-supervised estimators take in place of a label.
+UNLABELLED = -1
 
 ENCODED = (
     " Meta-estimators that encode y (cross_val_predict, StackingClassifier, VotingClassifier, "
@@ -39,6 +44,7 @@ def texts_of_members(y: Any) -> dict[str, str]:
     """
     if not isinstance(y, (list, tuple)) or not any(map(_is_member, y)):
         return {}
+    y = [label for label in y if isinstance(label, str)]  # and no -1
     made = np.asarray(y).astype(str).tolist()
     texts = {label: str.__str__(member) for label, member in zip(made, y, strict=True)}
     if len(texts) < len(set(y)):
@@ -51,6 +57,77 @@ def texts_of_members(y: Any) -> dict[str, str]:
 
 def _is_member(label: Any) -> bool:
     return isinstance(label, str) and isinstance(label, Enum)
+
+
+def keep_unlabelled(y: Any) -> Any:
+    """A list of names and -1 as an array of objects: NumPy would make a name of -1."""
+    if not isinstance(y, (list, tuple)):
+        return y
+    if not any(isinstance(label, str) for label in y) or not any(map(is_unlabelled, y)):
+        return y
+    labels = np.empty(len(y), dtype=object)
+    labels[:] = y
+    return labels
+
+
+def is_unlabelled(label: Any) -> bool:
+    """Tell the number -1."""
+    return isinstance(label, Real) and label == UNLABELLED
+
+
+def without_label(
+    y: NDArray[Any], classes: Any = None, seen: NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
+    """Which rows have no label: those of -1, as in scikit-learn's semi-supervised estimators.
+
+    A class that is called -1 is one of `classes` or of the labels `seen` before, or, where
+    `classes` is None, one of two labels in all.
+
+    Raises
+    ------
+    ValueError
+        If no row has a label and `classes` names none; or if the labels are names, and one of them
+        is the text "-1".
+    """
+    none: NDArray[np.bool_] = np.zeros(len(y), dtype=bool)
+    if y.dtype.kind == "U":
+        names = np.unique(y).tolist()
+        if str(UNLABELLED) in names and not all(map(_is_number, names)):
+            raise ValueError(
+                "y holds the text '-1' among names: NumPy makes it of the number -1. For rows "
+                "without a label give y as a list, or as an array with dtype=object."
+            )
+        return none
+    if y.dtype.kind not in "ifO":
+        return none
+    unlabelled = np.array([is_unlabelled(label) for label in y], dtype=bool)
+    named = [part for part in (classes, seen) if part is not None]
+    if any(is_unlabelled(label) for part in named for label in np.asarray(part).ravel()):
+        return none
+    if classes is None and unlabelled.any():
+        if unlabelled.all() and seen is None:
+            raise ValueError(
+                "y holds -1 alone, for rows without a label: name the classes, classes=[...]."
+            )
+        others = {*y[~unlabelled].tolist(), *([] if seen is None else seen.tolist())}
+        if len(others) < 2:
+            return none
+        if others == {0, 1}:
+            warnings.warn(
+                f"y holds -1 beside 0 and 1: {int(unlabelled.sum())} rows are taken as unlabelled. "
+                "If -1 is a class, give classes=[-1, 0, 1]; if not, classes=[0, 1].",
+                UserWarning,
+                stacklevel=5,
+            )
+    return unlabelled
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def values_of_labels(

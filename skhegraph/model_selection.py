@@ -1,4 +1,4 @@
-"""The few-shot protocol as a scikit-learn splitter."""
+"""Splitters for few-shot classification: the few-shot protocol, and unlabelled samples."""
 
 from __future__ import annotations
 
@@ -7,12 +7,94 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from skhegraph._sklearn import BaseShuffleSplit
+from skhegraph._sklearn import BaseShuffleSplit, safe_indexing
 from skhegraph.labelled_rows import check_labels
+from skhegraph.labels import keep_unlabelled, without_label
 from skhegraph.support import Ints
+
+
+class KeepUnlabelled:
+    """Folds of the labelled samples; unlabelled ones are in every training set and no test set.
+
+    For `cross_val_score`, `GridSearchCV` and the like with an estimator that takes the label -1 for
+    an unlabelled sample, as :class:`HeGraphClassifier` does: no score counts these.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable, default=5
+        How the labelled samples are split, as in scikit-learn: an integer makes stratified folds.
+
+    Examples
+    --------
+    >>> from skhegraph import KeepUnlabelled
+    >>> y = ["cat", "dog", "cat", "dog", -1, -1]
+    >>> for train, test in KeepUnlabelled(cv=2).split(y, y):
+    ...     print(train, test)
+    [2 3 4 5] [0 1]
+    [0 1 4 5] [2 3]
+    """
+
+    def __init__(self, cv: Any = 5) -> None:
+        self.cv = cv
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(cv={self.cv!r})"
+
+    def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[Ints, Ints]]:
+        """Yield training and test indices.
+
+        Parameters
+        ----------
+        X : sequence of length n_samples
+            Samples; only their number counts, unless `cv` looks at them.
+        y : array-like of shape (n_samples,)
+            Labels; -1 for unlabelled samples.
+        groups : array-like of shape (n_samples,), default=None
+            Groups, for a splitter that has them.
+
+        Yields
+        ------
+        train, test : ndarray
+            Indices, sorted.
+
+        Raises
+        ------
+        ValueError
+            If no sample has a label.
+        """
+        labelled, others, labels = _by_label(y)
+        inner = check_cv(self.cv, labels, classifier=True)
+        some = [None if part is None else safe_indexing(part, labelled) for part in (X, groups)]
+        for train, test in inner.split(some[0], labels, some[1]):
+            yield np.sort(np.concatenate([labelled[train], others])), labelled[test]
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : array-like, default=None
+            As in :meth:`split`, for a splitter whose number depends on them.
+
+        Returns
+        -------
+        int
+            As many as `cv` makes of the labelled samples.
+        """
+        if y is None:
+            return int(check_cv(self.cv).get_n_splits(X, y, groups))
+        return sum(1 for _ in self.split(y if X is None else X, y, groups))
+
+
+def _by_label(y: Any) -> tuple[Ints, Ints, list[Any]]:
+    """Samples with a label and without, and the labels of the first."""
+    labels = column_or_1d(keep_unlabelled(y))
+    unlabelled = without_label(labels)
+    return np.flatnonzero(~unlabelled), np.flatnonzero(unlabelled), labels[~unlabelled].tolist()
 
 
 class FewShotSplit(BaseShuffleSplit):

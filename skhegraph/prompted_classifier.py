@@ -84,14 +84,16 @@ class PromptedClassifier(FeatureClassifier):
 
     def _validate_rows(
         self, X: Any, y: Any, *args: Any, reset: bool = True, **params: Any
-    ) -> LabelledRows:
+    ) -> tuple[LabelledRows, LabelledRows]:
         self._remember_members(y, reset=reset)
         return super()._validate_rows(X, y, *args, reset=reset, **params)
 
     def _remember_members(self, labels: Any, *, reset: bool = False) -> None:
         """Keep the texts of enumerations' members, of which NumPy makes "Animal.CAT"."""
-        earlier = {} if reset else getattr(self, "_texts_of_members", {})
-        self._texts_of_members = {**earlier, **texts_of_members(labels)}
+        earlier = vars(self).pop("_texts_of_members", {})
+        texts = texts_of_members(labels) | ({} if reset else earlier)
+        if texts:
+            self._texts_of_members = texts
 
     def _text_nodes(
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]

@@ -42,6 +42,22 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Rows without a label, as parts of all classes.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n_classes,)
+        How many rows of each class they count for.
+    sums : ndarray of shape (n_classes, n_features), float64
+        Sum of the unit rows, each as much as it counts.
+    """
+
+    counts: Floats
+    sums: Floats
+
+
+@dataclass(frozen=True)
 class Support:
     """A validated support set with the text nodes of its classes.
 
@@ -59,6 +75,8 @@ class Support:
         CLIP's frozen `exp(logit_scale)`, `tau`.
     named : Named
         Classes without a row; all else leaves them out.
+    mixture : Mixture
+        Rows without a label; then classes of a name alone are among all others.
     """
 
     X: Floats
@@ -68,6 +86,7 @@ class Support:
     negative: Floats
     logit_scale: float
     named: Named | None = None
+    mixture: Mixture | None = None
 
     @property
     def n_classes(self) -> int:
@@ -77,12 +96,19 @@ class Support:
     @cached_property
     def shots(self) -> Floats:
         """Weighted number of rows of each class, shape (n_classes,)."""
-        return np.bincount(self.y, weights=self.sample_weight).astype(np.float64)
+        return np.bincount(self.y, self.sample_weight, self.n_classes).astype(np.float64)
+
+    @cached_property
+    def mass(self) -> Floats:
+        """The same with rows without a label."""
+        return self.shots if self.mixture is None else self.shots + self.mixture.counts
 
     @cached_property
     def visual(self) -> Floats:
         """Visual nodes `V`: the weighted class means, shape (n_classes, n_features)."""
-        return class_means(self.X, self.y, self.sample_weight)
+        if self.mixture is None:
+            return class_means(self.X, self.y, self.sample_weight)
+        return (self.onehot.T @ self.X + self.mixture.sums) / self.mass[:, None]
 
     @cached_property
     def onehot(self) -> Floats:
@@ -168,6 +194,8 @@ def with_rows_from_text(support: Support) -> Support:
 def in_span(support: Support) -> tuple[Support, Floats]:
     """Coordinates of a support set in the span of its rows and positive nodes, and their basis.
 
+    (And of what rows without a label add up to.)
+
     What lies outside changes the logits of all classes alike. Where the span is all of the
     features, or nearly, the basis is the identity.
 
@@ -178,8 +206,10 @@ def in_span(support: Support) -> tuple[Support, Floats]:
     ndarray of shape (r, n_features)
         Orthonormal rows.
     """
-    n_features, named = support.X.shape[1], support.named
+    n_features, named, mixture = support.X.shape[1], support.named, support.mixture
     nodes = [support.positive] if named is None else [support.positive, named.positive]
+    if mixture is not None:
+        nodes.append(mixture.sums)
     if 2 * (len(support.X) + sum(map(len, nodes))) > n_features:
         return support, np.eye(n_features)
     basis = np.linalg.qr(np.vstack([support.X, *nodes]).T)[0].T
@@ -189,4 +219,6 @@ def in_span(support: Support) -> tuple[Support, Floats]:
         nodes = [array @ basis.T for array in (named.positive, named.negative)]
         named = Named(named.mask, *nodes)
     inside = replace(support, X=X, positive=positive, negative=negative, named=named)
+    if mixture is not None:
+        inside = replace(inside, mixture=replace(mixture, sums=mixture.sums @ basis.T))
     return inside, basis

@@ -1,15 +1,23 @@
-"""Few-shot splitter."""
+"""Splitters: few shots, and unlabelled samples."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    LeaveOneGroupOut,
+    StratifiedKFold,
+    cross_val_score,
+)
 
-from skhegraph import FewShotSplit
+from skhegraph import FewShotSplit, HeGraphClassifier, KeepUnlabelled
 
 Y = np.repeat(["a", "b", "c"], [5, 9, 20])
 
@@ -57,3 +65,47 @@ def test_missing_labels_and_labels_of_several_types_are_refused(bad: Any) -> Non
     y = ["cat", "cat", "dog", "dog", bad, bad]
     with pytest.raises(ValueError, match=r"y has no label .* rows 4, 5|y holds labels of several"):
         next(FewShotSplit(n_shots=1).split(y, y))
+
+
+# --- unlabelled samples ---------------------------------------------------------------------------
+
+NAMED = np.array(["ant", "bee", -1, "ant", "bee", -1, "ant", "bee"], dtype=object)
+
+
+@pytest.mark.parametrize("container", [lambda y: y, list, pd.Series])
+@pytest.mark.parametrize("cv", [3, StratifiedKFold(3), FewShotSplit(1, 3, random_state=0)])
+def test_unlabelled_samples_are_in_every_training_set(container: Any, cv: Any) -> None:
+    splitter = KeepUnlabelled(cv)
+    parts = list(splitter.split(np.zeros((8, 2)), container(NAMED)))
+    assert splitter.get_n_splits(None, container(NAMED)) == len(parts) == 3
+    for train, test in parts:
+        assert {2, 5} <= set(train)
+        assert sorted({*train, *test}) == list(range(8))
+        assert not set(train) & set(test)
+        assert (NAMED[test] != -1).all()
+        assert set(NAMED[train]) == {"ant", "bee", -1}
+
+
+def test_scores_count_labelled_samples_alone() -> None:
+    X, y = load_digits(return_X_y=True)
+    partly = np.where(np.arange(len(y)) < 60, y, -1)
+    clf = HeGraphClassifier(text_features="prototypes")
+    folds = KeepUnlabelled(2)
+    accuracy = cross_val_score(clf, X[:300], partly[:300], cv=folds)
+    want = []
+    for train, test in StratifiedKFold(2).split(X[:60], y[:60]):
+        seen = np.concatenate([train, np.arange(60, 300)])
+        want.append(clf.fit(X[seen], partly[seen]).score(X[test], y[test]))
+    np.testing.assert_allclose(accuracy, want)
+    search = GridSearchCV(clf, {"penalty": [1.0, 3.0]}, cv=folds, scoring="neg_log_loss")
+    assert np.isfinite(search.fit(X[:300], partly[:300]).best_score_)
+    assert clone(search).get_params()["cv"].cv == 2
+
+
+def test_groups_of_labelled_samples() -> None:
+    groups = np.array([0, 0, 9, 1, 1, 9, 2, 2])
+    parts = list(KeepUnlabelled(LeaveOneGroupOut()).split(NAMED, NAMED, groups))
+    assert [test.tolist() for _, test in parts] == [[0, 1], [3, 4], [6, 7]]
+    assert KeepUnlabelled(LeaveOneGroupOut()).get_n_splits(NAMED, NAMED, groups) == 3
+    assert KeepUnlabelled(4).get_n_splits() == 4
+    assert repr(KeepUnlabelled(4)) == "KeepUnlabelled(cv=4)"

@@ -182,7 +182,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         self._check_params()
         images = as_image_list(X)
         if y is not None:
-            check_labels(y)
+            check_labels(y, or_unlabelled=True)
             check_consistent_length(images, y)
         self.n_features_out_ = self._width()
         return self

@@ -64,7 +64,9 @@ All three are linear in `z`, and so is their sum: a fitted classifier is one mat
 
 A class that has a name and no image gets the visual node that its text and the nodes of similar
 classes predict (1) and its text logits (2); training (3) adds to classes with images alone. Where
-only one class has images, they say nothing of the others, and the text decides. How familiar an
+only one class has images, they say nothing of the others, and the text decides. Images without a
+label join all classes, each as much as the labelled ones tell of it
+(:mod:`~skhegraph.hegraph.unlabelled`). How familiar an
 image is (:mod:`~skhegraph.hegraph.familiarity`) is its density about the visual nodes, and how far
 one class stands above the others. What an answer rests on (:mod:`~skhegraph.hegraph.evidence`) are
 the parts of its logits.

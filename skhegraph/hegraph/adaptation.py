@@ -110,32 +110,67 @@ def adapt(support: Support, prior: Floats, strengths: Strengths, has_text: bool)
     """
     if support.named is not None:
         prior = prior[~support.named.mask]
-    # Few rows of a class stand for few, however much the class counts: effective numbers.
-    weight = effective_weights(support.sample_weight * (prior / support.shots)[support.y])
+    weight = loss_weights(support, prior)
     # All works in the span of the rows and the text.
     inside, basis = in_span(support)
     rows = calibration_rows(support)
-
-    visual = VisualModel(
-        inside,
-        inside.positive if has_text else None,
-        strengths.positive_to_visual if has_text else None,
-        strengths.visual_to_visual if has_text else None,
-        n_features=support.X.shape[1],
-    )
+    visual = visual_model(inside, strengths, has_text, support.X.shape[1])
     zero_shot = None
     if has_text:
         zero_shot = text_logits(inside.X[rows], inside.positive, support.logit_scale)
     a, b, shrinkage = strengths.text_weight, strengths.visual_weight, strengths.shrinkage
     fusion = fit_fusion(visual, zero_shot, weight[rows], rows, a, b, shrinkage)
+    return adapt_text(inside, basis, fusion, rows, weight, prior, strengths, has_text)
 
-    paths = acting_paths(support, strengths.paths, has_text)
+
+def loss_weights(support: Support, prior: Floats) -> Floats:
+    """Weight of each support row in the log-loss.
+
+    Few rows of a class stand for few, however much the class counts: effective numbers.
+    """
+    return effective_weights(support.sample_weight * (prior / support.shots)[support.y])
+
+
+def visual_model(
+    inside: Support,
+    strengths: Strengths,
+    has_text: bool,
+    n_features: int,
+    alone: VisualModel | None = None,
+) -> VisualModel:
+    """Visual model of a support set with the given strengths of messages."""
+    return VisualModel(
+        inside,
+        inside.positive if has_text else None,
+        strengths.positive_to_visual if has_text else None,
+        strengths.visual_to_visual if has_text else None,
+        n_features,
+        alone,
+    )
+
+
+def adapt_text(
+    inside: Support,
+    basis: Floats,
+    fusion: Fusion,
+    rows: Ints,
+    weight: Floats,
+    prior: Floats,
+    strengths: Strengths,
+    has_text: bool,
+) -> Adapted:
+    """Adapt the text nodes, and scale the familiarity: the stages after the visual nodes.
+
+    `inside` is the support set in the coordinates of `basis`, and `rows` are those whose logits
+    `fusion` holds.
+    """
+    paths = acting_paths(inside, strengths.paths, has_text)
     messages = messages_into_text(inside, fusion.discriminant, paths)
     seen, logits = training_logits(inside, fusion, rows)
-    growth = max(shots_per_class(support) / 2, 1) ** RIDGE_POWER
-    penalty = strengths.penalty * growth / wrong_class_spread(seen[rows], support.y[rows]) ** 2
+    growth = max(shots_per_class(inside) / 2, 1) ** RIDGE_POWER
+    penalty = strengths.penalty * growth / wrong_class_spread(seen[rows], inside.y[rows]) ** 2
     root, centre = fusion.discriminant.prior_root(), inside.visual.mean(axis=0)
-    trained = fit_text_nodes(inside.X, support.y, weight, logits, penalty, root, centre, messages)
+    trained = fit_text_nodes(inside.X, inside.y, weight, logits, penalty, root, centre, messages)
     scale = fit_familiarity(inside, fusion, trained, rows, prior)
     return Adapted(
         basis, fusion.discriminant, fusion.text, fusion.visual, paths, penalty, trained, scale
@@ -208,8 +243,8 @@ def fit_familiarity(
     density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
     Z = discriminant.model.rows[rows[others]] * discriminant.scale
     concentration = 1 / n_directions(Z)
-    share = inside.sample_weight / inside.shots[inside.y]  # squares of weights may underflow
-    known = 1 - float(np.mean(np.bincount(inside.y, weights=np.square(share))))
+    share = inside.sample_weight / inside.mass[inside.y]  # squares of weights may underflow
+    known = 1 - float(np.mean(np.bincount(inside.y, np.square(share), inside.n_classes)))
     return familiarity_scale(density, prominence(logits[others]), concentration, known)
 
 

@@ -14,11 +14,13 @@ import numpy as np
 
 from skhegraph.hegraph.fusion import (
     fit_fusion_weights,
+    prior_of_text,
+    prior_of_visual,
     shots_per_class,
     wrong_class_spread,
 )
 from skhegraph.hegraph.logits import cache_logits, text_logits
-from skhegraph.hegraph.priors import SHOTS_POWER, TEXT_ALONE_WIDTH, TEXT_MEDIAN, VISUAL_MEDIAN
+from skhegraph.hegraph.priors import FUSION_WIDTH, SHOTS_POWER, TEXT_MEDIAN, VISUAL_MEDIAN
 from skhegraph.parallel import for_rows
 from skhegraph.support import Floats, Support, unit_rows
 
@@ -88,14 +90,7 @@ def fuse_cache(
     """
     share = support.sample_weight / support.shots[support.y]  # of the row in its class
     with_others = support.sample_weight * np.clip(1 - share, 0, 1)
-    alone = fit_fusion_weights(
-        text,
-        np.zeros_like(text),
-        support.y,
-        support.sample_weight,
-        text_width=TEXT_ALONE_WIDTH,
-        visual_width=0.0,
-    )
+    text_prior = prior_of_text(text, support.y, support.sample_weight)
     one_shot = not with_others.max() > 1e-9
     candidates = SHARPNESSES if sharpness is None else (float(sharpness),)
     best: tuple[float, CacheFusion] | None = None
@@ -105,14 +100,14 @@ def fuse_cache(
         median *= shots_per_class(support) ** SHOTS_POWER / wrong_class_spread(cache, support.y)
         if one_shot:
             b = median if visual_weight is None else visual_weight
-            return CacheFusion(alone.text, float(b), beta, 0 * cache)
+            return CacheFusion(text_prior.median / TEXT_MEDIAN, float(b), beta, 0 * cache)
         fitted = fit_fusion_weights(
             text,
             cache,
             support.y,
             with_others,
-            medians=(TEXT_MEDIAN * alone.text, median if visual_weight is None else visual_weight),
-            visual_width=0.5 if visual_weight is None else 0.0,
+            text_prior=text_prior,
+            visual_prior=prior_of_visual(median, FUSION_WIDTH, visual_weight),
         )
         found = CacheFusion(fitted.text, fitted.visual, beta, cache)
         if best is None or fitted.loss < best[0]:

@@ -15,7 +15,7 @@ from skhegraph.feature_classifier import (
     non_negative,
     positive,
 )
-from skhegraph.hegraph.adaptation import Adapted, Strengths, adapt, branches, by_text_alone, given
+from skhegraph.hegraph.adaptation import Strengths, given
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.fitted_graph import FittedGraph
 from skhegraph.hegraph.fusion import calibration_rows
@@ -30,14 +30,18 @@ from skhegraph.hegraph.priors import (
     POSITIVE_TO_POSITIVE,
     VISUAL_TO_POSITIVE,
 )
+from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
+from skhegraph.labels import UNLABELLED, keep_unlabelled, without_label
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats, Support, with_rows_from_text
+from skhegraph.support import Floats
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
 SHOTS_KEPT = 64
+#: Rows without a label of which `fit` keeps the probabilities: bounds the size.
+UNLABELLED_KEPT = 10_000
 
 
 class HeGraphClassifier(FittedGraph, PromptedClassifier):
@@ -109,10 +113,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         How much the classes count in the log-loss, and how likely they are before an image is
         seen. ``"balanced"``: equally, however many rows each has, since a support set is drawn by
         hand. None: as often as their rows. A mapping from label to weight multiplies that; labels
-        that it lacks count once. Some meta-estimators (`VotingClassifier`, `StackingClassifier`,
-        `BaggingClassifier`, ...) put 0 to n_classes - 1 in place of the labels: name every label,
-        and weights of others are refused. Of some of the labels it cannot be told (a warning),
-        nor of labels that are integers where a fold also lacks a class.
+        that it lacks count once. Name every label in a meta-estimator that encodes them (voting,
+        stacking, bagging, ...): of some integers, or where a fold lacks one, it cannot be told.
     unknown_label : str, int or None, default=None
         What `predict` returns for a row that is NaN throughout, as `CLIPFeatures` gives for an
         unreadable image with ``on_error="nan"`` (None raises), and for a row below
@@ -162,6 +164,15 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         all that `partial_fit` was given.
     support_share_ : ndarray of shape (m,)
         Share of each in the adapted visual node of its class, in the direction where it is least.
+    unlabelled_proba_ : ndarray of shape (u, n_classes), float32
+        Probabilities by which rows without a label joined the classes: of all after `partial_fit`,
+        and of the first 10,000 after `fit`.
+    unlabelled_index_ : ndarray of shape (u,)
+        Their numbers, as in `support_index_`.
+    n_unlabelled_ : int
+        How many there are in all.
+    unlabelled_features_, unlabelled_weight_ : ndarray
+        Rows as given, and weights, for :meth:`partial_fit`; empty after `fit`.
     labels_seen_ : ndarray
         Labels given so far, those of rows of weight 0 and of `classes` too: rows of text features
         follow them.
@@ -295,12 +306,17 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         X : array-like of shape (n_samples, n_features)
             Image features; rows are scaled to unit length.
         y : array-like of shape (n_samples,)
-            Labels.
+            Labels; -1 for a row without one, as in scikit-learn's semi-supervised estimators
+            (among names in a list, or in an array of objects). Such rows join all classes, as
+            much as the others tell of their label (:mod:`skhegraph.hegraph.unlabelled`).
+            Predictions are of each query alone. A class called -1 must be named in `classes`,
+            unless there are two labels in all.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights relative to each other; a weight of k equals k copies of the row.
         classes : array-like of labels, default=None
             All labels, also of classes that have a name and no image yet: their text, and the
             images of classes whose texts are alike, say where their images should be. Needs text.
+            With rows without a label no class needs another: zero-shot adapts to them.
             If one class alone has images, the text decides (unless `visual_weight` is given), and
             the visual node of each other class is the mean of that one, moved by the difference of
             the texts. None takes the labels of `y`.
@@ -322,9 +338,16 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
-            rows = fitted._validate_rows(X, y, sample_weight, known=_labels_in(classes))
+            known = _labels_in(classes)
+            rows, others = fitted._validate_rows(
+                X,
+                keep_unlabelled(y),
+                sample_weight,
+                known=known,
+                unlabelled=lambda labels: without_label(labels, classes),
+            )
             fitted._remember_members(classes)
-            fitted._fit(rows, classes, SHOTS_KEPT)
+            fitted._fit(rows, others, classes, SHOTS_KEPT)
             fitted.n_samples_seen_ = num_samples(X)
         return self
 
@@ -363,72 +386,96 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         fitted = hasattr(self, "coef_")
-        if fitted and not self.support_whole_:
+        if fitted and not (
+            self.support_whole_ and len(self.unlabelled_weight_) == self.n_unlabelled_
+        ):
             raise ValueError(
-                f"fit kept {SHOTS_KEPT} rows of each class and was given more: for more images "
-                "later, call partial_fit from the start, which keeps all, or fit on all at once."
+                f"fit kept {SHOTS_KEPT} rows of each class, and none without a label, and was "
+                "given more: for more images later, call partial_fit from the start, which keeps "
+                "all, or fit on all at once."
             )
+        seen = self.labels_seen_ if fitted else None
         with all_or_nothing(self) as updated:
-            known = _labels_in(classes) | _labels_in(self.labels_seen_ if fitted else None)
-            rows = updated._validate_rows(X, y, sample_weight, reset=not fitted, known=known)
+            rows, others = updated._validate_rows(
+                X,
+                keep_unlabelled(y),
+                sample_weight,
+                reset=not fitted,
+                known=_labels_in(classes) | _labels_in(seen),
+                unlabelled=lambda labels: without_label(labels, classes, seen),
+            )
             updated._remember_members(classes)
-            n_seen, seen = num_samples(X), None
+            n_seen = num_samples(X)
             if fitted:
-                labels = self.classes_[self.support_labels_]
-                earlier = LabelledRows(
-                    self.support_features_, labels, self.support_weight_, self.support_index_
-                )
-                later, used = rows.y, rows.take(rows.weight > 0)
-                rows = earlier.followed_by(used, self.n_samples_seen_)
-                seen = np.union1d(self.labels_seen_, later)
+                later = rows.y
+                rows, others = self._followed_by(rows.take(rows.weight > 0), others)
+                seen = np.union1d(self.labels_seen_, later) if len(later) else seen
                 n_seen += self.n_samples_seen_
+                labels = self.classes_[self.support_labels_]
                 named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
                 if len(named) or classes is not None:
                     asked = [] if classes is None else [np.asarray(classes)]
                     classes = np.concatenate([named, rows.y, *asked])
-            updated._fit(rows, classes, None, seen)
+            updated._fit(rows, others, classes, None, seen)
             updated.n_samples_seen_ = n_seen
         return self
+
+    def _followed_by(
+        self, rows: LabelledRows, others: LabelledRows
+    ) -> tuple[LabelledRows, LabelledRows]:
+        """All rows given, with a label and without, these being the last."""
+        labels, n_given = self.classes_[self.support_labels_], self.n_samples_seen_
+        earlier = LabelledRows(
+            self.support_features_, labels, self.support_weight_, self.support_index_
+        )
+        none = np.full(len(self.unlabelled_weight_), UNLABELLED)
+        earlier_others = LabelledRows(
+            self.unlabelled_features_, none, self.unlabelled_weight_, self.unlabelled_index_
+        )
+        return earlier.followed_by(rows, n_given), earlier_others.followed_by(others, n_given)
 
     def _fit(
         self,
         rows: LabelledRows,
+        others: LabelledRows,
         classes: ArrayLike | None,
         shots_kept: int | None,
         seen: NDArray[Any] | None = None,
     ) -> None:
-        """Fit on validated rows, and keep them; `seen` are the labels given before."""
-        support = self._support(rows, classes, distinct=True, seen=seen)
+        """Fit on validated rows and `others` without a label, and keep them.
+
+        `seen` are the labels given before.
+        """
+        others = others.to_keep(None).unlike(rows)
+        if not len(rows.y) and classes is not None:
+            rows = rows._replace(y=np.asarray(classes)[:0])  # of the type of the labels
+        by_names = len(others.y) > 0 and bool(self._text_source())
+        support = self._support(rows, classes, distinct=True, seen=seen, by_names=by_names)
         given = [part for part in (rows.y, seen, classes) if part is not None]
         self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
-        strengths, one_class = self._strengths(), support.n_classes == 1
-        if one_class:
-            support, strengths = with_rows_from_text(support), by_text_alone(strengths)
         source = self._text_source()
         warn_if_ignored(self.get_params(deep=False), bool(source))
         with one_blas_thread():
-            if source:
+            if source and len(support.y):
                 some, named = calibration_rows(support), support.named
                 labels = self.classes_ if named is None else self.classes_[~named.mask]
-                warn_if_useless(
-                    support.X[some],
-                    support.y[some],
-                    support.positive,
-                    labels,
-                    source,
-                    bundled=self._text_is_bundled(),
-                )
-            adapted = adapt(support, prior, strengths, bool(source))
-            if one_class:  # nothing tells how images of the classes scatter
-                adapted = adapted._replace(familiarity_scale=np.zeros(3))
+                few = support.X[some], support.y[some], support.positive, labels, source
+                warn_if_useless(*few, bundled=self._text_is_bundled())
+            unlabelled = Unlabelled.of(others, rows, support)
+            support, adapted, guess = adapt_graph(
+                support, unlabelled, prior, self._strengths(), bool(source)
+            )
+            told = others.X[: None if shots_kept is None else UNLABELLED_KEPT]
+            proba = np.empty((0, len(prior))) if guess is None else guess.proba(told)
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
             kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)
         self.support_features_, self.support_labels_ = kept.features, kept.labels
         self.support_weight_, self.support_index_ = kept.weight, kept.number
         self.support_share_, self.support_whole_ = kept.share, kept.whole
+        self._keep_unlabelled(others, proba, all_rows=shots_kept is None)
 
     def _strengths(self) -> Strengths:
         """Parameters of the graph."""
@@ -441,50 +488,6 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             Paths(self.positive_to_positive, self.visual_to_positive, self.negative_to_positive),
             self.penalty,
         )
-
-    def _keep_branches(
-        self, support: Support, adapted: Adapted, prior: Floats, dtype: Any
-    ) -> NDArray[Any]:
-        """Set nodes and coefficients, those in the precision of the rows; return class shares."""
-        fitted, discriminant = branches(support, adapted), adapted.discriminant
-        self.log_prior_ = np.log(prior)
-        self.text_coef_ = fitted.text_coef.astype(dtype)
-        self.text_intercept_ = fitted.text_intercept.astype(dtype)
-        self.visual_coef_ = fitted.visual_coef.astype(dtype)
-        self.visual_intercept_ = fitted.visual_intercept.astype(dtype)
-        # Both branches are linear, and so is their sum: one matrix product predicts.
-        self.coef_ = (fitted.text_coef + fitted.visual_coef).astype(dtype)
-        intercept = fitted.text_intercept + fitted.visual_intercept + self.log_prior_
-        self.intercept_ = intercept.astype(dtype)
-        if not np.isfinite(self.coef_).all():
-            raise ValueError(
-                "The fitted coefficients are not finite: lower logit_scale, text_weight or "
-                "visual_weight."
-            )
-        P, N, named = support.positive, support.negative, support.named
-        if named is not None:
-            P, N = named.merge(P, named.positive), named.merge(N, named.negative)
-        nodes = {"positive": P, "negative": N, "visual": fitted.initial_visual}
-        self.graph_ = {kind: array.astype(np.float32) for kind, array in nodes.items()}
-        self.visual_nodes_ = fitted.visual_nodes.astype(np.float32)
-        self.visual_whitener_ = (discriminant.whitener() @ adapted.basis).astype(np.float32)
-        self.visual_centre_ = (discriminant.centre @ adapted.basis).astype(np.float32)
-        self.outside_variance_ = discriminant.outside_variance()
-        self.familiarity_scale_ = adapted.familiarity_scale
-        return fitted.share
-
-    def _keep_strengths(self, adapted: Adapted) -> None:
-        """Set the scalars in use."""
-        messages, paths = adapted.discriminant.model.messages, adapted.paths
-        self.positive_to_visual_ = float(messages.positive_to_visual)
-        self.visual_to_visual_ = float(messages.visual_to_visual)
-        self.positive_to_positive_ = paths.positive_to_positive
-        self.visual_to_positive_ = paths.visual_to_positive
-        self.negative_to_positive_ = paths.negative_to_positive
-        self.text_weight_, self.visual_weight_ = adapted.text_weight, adapted.visual_weight
-        self.text_share_ = adapted.discriminant.model.text_share
-        self.shrinkage_, self.penalty_ = adapted.discriminant.shrinkage, adapted.penalty
-        self.n_iter_ = adapted.trained.n_steps
 
     def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
         self.prompts_ = [list(group) for group in prompts]

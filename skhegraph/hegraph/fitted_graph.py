@@ -11,10 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.clip.torch_settings import own_settings
 from skhegraph.feature_classifier import LinearFeatureClassifier, softmax_rows
+from skhegraph.hegraph.adaptation import Adapted, branches
 from skhegraph.hegraph.class_graph import acting_edges
 from skhegraph.hegraph.familiarity import familiarity, log_density, prominence
 from skhegraph.hegraph.parameters import check_unknown_label
-from skhegraph.support import Floats, Ints
+from skhegraph.labelled_rows import LabelledRows
+from skhegraph.support import Floats, Ints, Support
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +56,11 @@ class FittedGraph(LinearFeatureClassifier):
     support_share_: Floats
     support_index_: Ints
     support_whole_: bool
+    unlabelled_proba_: Floats
+    unlabelled_index_: Ints
+    unlabelled_features_: Floats
+    unlabelled_weight_: Floats
+    n_unlabelled_: int
 
     def _unknown(self, Z: Floats, logits: Floats) -> NDArray[np.bool_]:
         unreadable = super()._unknown(Z, logits)
@@ -152,13 +159,69 @@ class FittedGraph(LinearFeatureClassifier):
             Initial nodes `x` and, for each relation that acted, `edge_index` and `edge_weight`: the
             edges that the messages were gathered along times the strength with which they acted
             (:mod:`skhegraph.hegraph.class_graph`). Edges from class to class join those with
-            images.
+            images; with rows without a label, all.
         """
         check_is_fitted(self)
         from skhegraph.hegraph.graph import edge_lists
 
         strengths = {name: getattr(self, f"{name}_") for name in STRENGTHS}
         with_images = np.unique(self.support_labels_)
+        if self.n_unlabelled_:
+            with_images = np.arange(len(self.classes_))
         edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
         with own_settings():
             return edge_lists(self.graph_, edges, with_images)
+
+    # --- what a fit leaves ----------------------------------------------------------------------
+
+    def _keep_branches(
+        self, support: Support, adapted: Adapted, prior: Floats, dtype: Any
+    ) -> NDArray[Any]:
+        """Set nodes and coefficients, those in the precision of the rows; return class shares."""
+        fitted, discriminant = branches(support, adapted), adapted.discriminant
+        self.log_prior_ = np.log(prior)
+        self.text_coef_ = fitted.text_coef.astype(dtype)
+        self.text_intercept_ = fitted.text_intercept.astype(dtype)
+        self.visual_coef_ = fitted.visual_coef.astype(dtype)
+        self.visual_intercept_ = fitted.visual_intercept.astype(dtype)
+        # Both branches are linear, and so is their sum: one matrix product predicts.
+        self.coef_ = (fitted.text_coef + fitted.visual_coef).astype(dtype)
+        intercept = fitted.text_intercept + fitted.visual_intercept + self.log_prior_
+        self.intercept_ = intercept.astype(dtype)
+        if not np.isfinite(self.coef_).all():
+            raise ValueError(
+                "The fitted coefficients are not finite: lower logit_scale, text_weight or "
+                "visual_weight."
+            )
+        P, N, named = support.positive, support.negative, support.named
+        if named is not None:
+            P, N = named.merge(P, named.positive), named.merge(N, named.negative)
+        nodes = {"positive": P, "negative": N, "visual": fitted.initial_visual}
+        self.graph_ = {kind: array.astype(np.float32) for kind, array in nodes.items()}
+        self.visual_nodes_ = fitted.visual_nodes.astype(np.float32)
+        self.visual_whitener_ = (discriminant.whitener() @ adapted.basis).astype(np.float32)
+        self.visual_centre_ = (discriminant.centre @ adapted.basis).astype(np.float32)
+        self.outside_variance_ = discriminant.outside_variance()
+        self.familiarity_scale_ = adapted.familiarity_scale
+        return fitted.share
+
+    def _keep_strengths(self, adapted: Adapted) -> None:
+        """Set the scalars in use."""
+        messages, paths = adapted.discriminant.model.messages, adapted.paths
+        self.positive_to_visual_ = float(messages.positive_to_visual)
+        self.visual_to_visual_ = float(messages.visual_to_visual)
+        self.positive_to_positive_ = paths.positive_to_positive
+        self.visual_to_positive_ = paths.visual_to_positive
+        self.negative_to_positive_ = paths.negative_to_positive
+        self.text_weight_, self.visual_weight_ = adapted.text_weight, adapted.visual_weight
+        self.text_share_ = adapted.discriminant.model.text_share
+        self.shrinkage_, self.penalty_ = adapted.discriminant.shrinkage, adapted.penalty
+        self.n_iter_ = adapted.trained.n_steps
+
+    def _keep_unlabelled(self, rows: LabelledRows, proba: Floats, all_rows: bool) -> None:
+        """Set what is kept of rows without a label: the rows themselves if all are asked for."""
+        self.n_unlabelled_ = len(rows.y)
+        self.unlabelled_proba_ = proba.astype(np.float32)
+        self.unlabelled_index_ = rows.number[: len(proba)]
+        kept = rows.take(np.arange(len(rows.y) if all_rows else 0))
+        self.unlabelled_features_, self.unlabelled_weight_ = kept.X, kept.weight

@@ -9,7 +9,7 @@ discriminant behind `G`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from scipy.optimize import minimize
@@ -41,6 +41,20 @@ class FusionWeights(NamedTuple):
     text: float
     visual: float
     loss: float
+
+
+class Prior(NamedTuple):
+    """Log-normal prior of a weight: median, and deviation of the logarithm below and above it.
+
+    A deviation of 0 keeps the weight at the median.
+    """
+
+    median: float
+    below: float
+    above: float
+
+
+ABOUT_ONE = Prior(1.0, FUSION_WIDTH, FUSION_WIDTH)
 
 
 class Fusion(NamedTuple):
@@ -91,10 +105,8 @@ def fit_fusion_weights(
     visual: Floats,
     y: Ints,
     weight: Floats,
-    *,
-    medians: tuple[float, float] = (1.0, 1.0),
-    text_width: tuple[float, float] = (FUSION_WIDTH, FUSION_WIDTH),
-    visual_width: float = FUSION_WIDTH,
+    text_prior: Prior = ABOUT_ONE,
+    visual_prior: Prior = ABOUT_ONE,
 ) -> FusionWeights:
     """Maximum a posteriori `a` and `b` under log-normal priors.
 
@@ -106,14 +118,12 @@ def fit_fusion_weights(
         Class indices.
     weight : ndarray of shape (n_samples,)
         Weights of the rows.
-    medians : tuple of float
-        Prior medians of `a` and `b`.
-    text_width : tuple of float
-        Standard deviation of log a below and above its median; 0 keeps `a` there.
-    visual_width : float
-        The same for log b.
+    text_prior, visual_prior : Prior
+        Priors of `a` and `b`.
     """
+    medians, *widths = np.array([text_prior, visual_prior]).T
     centre = np.log(np.maximum(medians, 1e-12))
+    below, above = (np.where(width > 0, width, 1.0) for width in widths)
     rows = np.arange(len(y))
     dtype = precision_of(text.size)  # of exponentials; that of logits would end a line search
     branches = [branch.astype(dtype, copy=False) for branch in (text, visual)]
@@ -127,13 +137,12 @@ def fit_fusion_weights(
         loss = float(weight @ (np.log(total) - logits[rows, y]))
         residual *= (weight / total)[:, None]  # of the softmax, against the labels
         residual[rows, y] -= weight
-        above = int(log_scale[0] > centre[0])
-        width = np.array([text_width[above] or 1.0, visual_width or 1.0])
+        width = np.where(log_scale > centre, above, below)
         z = (log_scale - centre) / width
         slopes = [float(np.einsum("nc,nc->n", residual, branch).sum()) for branch in branches]
         return loss + 0.5 * float(z @ z), np.array(slopes) * (a, b) + z / width
 
-    free = text_width[0] > 0, visual_width > 0
+    free = text_prior.below > 0, visual_prior.below > 0
     bounds = [(c - 8.0, c + 3.0) if f else (c, c) for c, f in zip(centre, free, strict=True)]
     # The log-loss in log a is not convex (it is flat where a is small): start on both sides.
     starts = [centre, centre - [3.0, 0.0]] if free[0] else [centre]
@@ -145,6 +154,32 @@ def fit_fusion_weights(
     best = min(fits, key=lambda fit: fit.fun)
     a, b = np.exp(best.x)
     return FusionWeights(float(a), float(b), float(best.fun))
+
+
+def prior_of_text(
+    text: Floats | None, y: Ints, weight: Floats, text_weight: float | None = None
+) -> Prior:
+    """Prior of `a` in the fusion, from what it is for the text alone; `a` itself where given."""
+    if text is None or text_weight is not None:
+        return Prior(1.0 if text_weight is None else float(text_weight), 0.0, 0.0)
+    fixed = Prior(1.0, 0.0, 0.0)
+    alone = fit_fusion_weights(
+        text, np.zeros_like(text), y, weight, Prior(1.0, *TEXT_ALONE_WIDTH), fixed
+    )
+    return Prior(TEXT_MEDIAN * alone.text, FUSION_WIDTH, FUSION_WIDTH)
+
+
+def prior_of_visual(median: float, width: float, visual_weight: float | None) -> Prior:
+    """Prior of `b`; `b` itself where given."""
+    if visual_weight is not None:
+        return Prior(float(visual_weight), 0.0, 0.0)
+    return Prior(median, width, width)
+
+
+def visual_unit(G: Floats, y: Ints) -> float:
+    """Unit of `b`: the spread that parts C classes, over that of the visual logits; 0 without."""
+    spread = wrong_class_spread(G, y)
+    return float(np.sqrt(np.log(G.shape[1])) / spread) if spread > LEAST_SPREAD else 0.0
 
 
 def fit_fusion(
@@ -181,34 +216,18 @@ def fit_fusion(
     one_shot = not with_others.max() > 1e-9
     certain = float(np.average(np.clip(1 - 2 * share, 0, 1), weights=weight))
     T = np.zeros((len(rows), support.n_classes)) if text is None else text
-    text_median, text_width = 1.0, 0.0
-    if text_weight is not None:
-        text_median = float(text_weight)
-    elif text is not None:
-        nothing = np.zeros_like(T)
-        alone = fit_fusion_weights(
-            T, nothing, y, weight, text_width=TEXT_ALONE_WIDTH, visual_width=0.0
-        )
-        text_median, text_width = TEXT_MEDIAN * alone.text, FUSION_WIDTH
+    text_prior = prior_of_text(text, y, weight, text_weight)
+    part = VISUAL_MEDIAN_ALONE if text is None and one_shot else VISUAL_MEDIAN
+    part *= shots_per_class(support) ** SHOTS_POWER
 
     def at(shrinkage: float) -> Candidate:
         """Candidate of a shrinkage."""
         discriminant = model.at(shrinkage)
         G = discriminant.leave_one_out(rows)
-        spread = wrong_class_spread(G, y)
-        unit = np.sqrt(np.log(support.n_classes)) / spread if spread > LEAST_SPREAD else 0.0
-        part = VISUAL_MEDIAN_ALONE if text is None and one_shot else VISUAL_MEDIAN
-        visual_median = part * unit * shots_per_class(support) ** SHOTS_POWER
-        keep_visual = one_shot or visual_weight is not None
-        fitted = fit_fusion_weights(
-            T,
-            G,
-            y,
-            weight if one_shot else with_others,
-            medians=(text_median, visual_median if visual_weight is None else visual_weight),
-            text_width=(text_width, text_width),
-            visual_width=0.0 if keep_visual else FUSION_WIDTH,
-        )
+        width = 0.0 if one_shot else FUSION_WIDTH
+        visual_prior = prior_of_visual(part * visual_unit(G, y), width, visual_weight)
+        losses = weight if one_shot else with_others
+        fitted = fit_fusion_weights(T, G, y, losses, text_prior, visual_prior)
         loss = certain * fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
         return Candidate(loss, discriminant, G, fitted)
 
@@ -226,11 +245,22 @@ def fit_fusion(
     return Fusion(best.discriminant, a if text is not None else 0.0, b, best.held_out)
 
 
+class HasLoss(Protocol):
+    """What is found for a candidate."""
+
+    @property
+    def loss(self) -> float:
+        """Penalised loss."""
+
+
+Found = TypeVar("Found", bound=HasLoss)
+
+
 def least_loss(
-    at_each: Callable[[list[float]], list[Candidate]], candidates: tuple[float, ...]
-) -> Candidate:
+    at_each: Callable[[list[float]], list[Found]], candidates: tuple[float, ...]
+) -> Found:
     """Go from the middle candidate to the neighbour of less loss until there is none."""
-    tried: dict[int, Candidate] = {}
+    tried: dict[int, Found] = {}
     here = len(candidates) // 2
     while True:
         near = range(max(here - 1, 0), min(here + 2, len(candidates)))

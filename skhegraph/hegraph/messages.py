@@ -110,15 +110,23 @@ class Precision:
         return self.inverse - np.square(self.R).sum(axis=0)
 
 
+class Scales(NamedTuple):
+    """Scalars of the messages: `rho`, `r`, `delta`, and the mean of 1/k that they were told by."""
+
+    positive_to_visual: float
+    visual_to_visual: float
+    deviation: float
+    inverse_shots: float
+
+
 class Messages(NamedTuple):
     """Estimated strengths of the messages, and what they predict.
 
     Attributes
     ----------
-    positive_to_visual : float
-        `rho`.
-    visual_to_visual : float
-        `g` in units of the variance `v + s/k` of a class mean about its prediction.
+    scales : Scales
+        `rho`; `g` in units of the variance `delta = v + s/k` of a class mean about its prediction;
+        `delta`.
     noise, freedom : float
         `s` and `v`, total variances.
     edge_variance : float
@@ -133,8 +141,7 @@ class Messages(NamedTuple):
         Inverse covariance of these, `(g K + v I + s/k)^-1`.
     """
 
-    positive_to_visual: float
-    visual_to_visual: float
+    scales: Scales
     noise: float
     freedom: float
     edge_variance: float
@@ -142,6 +149,16 @@ class Messages(NamedTuple):
     centre: Floats
     left_over: Floats
     precision: Precision
+
+    @property
+    def positive_to_visual(self) -> float:
+        """`rho`."""
+        return self.scales.positive_to_visual
+
+    @property
+    def visual_to_visual(self) -> float:
+        """`r = g / delta`."""
+        return self.scales.visual_to_visual
 
     def prior(self) -> Floats:
         """Covariance `g K + v I` of the visual nodes, shape (n_classes, n_classes)."""
@@ -154,13 +171,13 @@ def estimate_messages(
     text: Floats,
     positive_to_visual: float | None = None,
     visual_to_visual: float | None = None,
+    scales: Scales | None = None,
 ) -> Messages:
     """Estimate the strengths of the messages by marginal likelihood of the class means.
 
-    In the eigenvectors of `K` the classes are independent with variance `delta (r lambda + 1)`,
-    where `delta = v + s/k` and `r = g / delta`; `rho` and `delta` then have closed forms, and `r`
-    is searched; the class means count as many times as they have independent directions
-    (:func:`n_directions`). Unequal shots enter by the mean of 1/k.
+    Rows without a label tell of the noise, by where those with a label lie about them, and of the
+    class means. They do not tell the scales: a class of rows of all classes differs less from the
+    others than it should.
 
     Parameters
     ----------
@@ -170,13 +187,46 @@ def estimate_messages(
         Centred text nodes; zeros without text.
     positive_to_visual, visual_to_visual : float or None, default=None
         Given `rho` and `r`; None estimates them.
+    scales : Scales or None, default=None
+        Given scales, of labelled rows alone; None estimates them (:func:`estimate_scales`).
+    """
+    means, mass = support.visual, support.mass
+    edges = Edges.of_text(text)
+    if scales is None:
+        scales = estimate_scales(support, text, edges, positive_to_visual, visual_to_visual)
+    rho, ratio, delta, inverse_shots = scales
+    # Rows without a label are one point of much weight: a class of k rows has k - k / mass degrees.
+    squares = support.sample_weight @ np.einsum("nd,nd->n", support.X, support.X)
+    if support.mixture is not None:
+        counts = np.maximum(support.mixture.counts, LEAST_VARIANCE)
+        squares += (np.square(support.mixture.sums).sum(axis=1) / counts).sum()
+    within = max(float(squares - mass @ np.square(means).sum(axis=1)), 0.0)
+    df = max(float((support.shots - support.shots / mass).sum()), 0.0)
+    expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)
+    noise = max((within + NOISE_ROWS * expected) / (df + NOISE_ROWS), LEAST_VARIANCE)
+    freedom = max(delta - noise * inverse_shots, LEAST_FREEDOM * delta)
+    precision = Precision(edges, ratio * delta, freedom + noise / mass)
+    share = precision.times(np.ones((len(mass), 1)))[:, 0]
+    centre = share @ (means - rho * text) / share.sum()
+    left_over = means - rho * text - centre
+    return Messages(scales, noise, freedom, ratio * delta, edges, centre, left_over, precision)
+
+
+def estimate_scales(
+    support: Support,
+    text: Floats,
+    edges: Edges,
+    positive_to_visual: float | None,
+    visual_to_visual: float | None,
+) -> Scales:
+    """Maximise the marginal likelihood of the class means.
+
+    In the eigenvectors of `K` the classes are independent with variance `delta (r lambda + 1)`,
+    where `delta = v + s/k` and `r = g / delta`; `rho` and `delta` then have closed forms, and `r`
+    is searched; the class means count as many times as they have independent directions
+    (:func:`n_directions`). Unequal shots enter by the mean of 1/k.
     """
     means, shots = support.visual, support.shots
-    inverse_shots = float(np.mean(1 / np.maximum(shots, 1)))
-    df = max(float(shots.sum()) - len(shots), 0.0)
-    squares = support.sample_weight @ np.einsum("nd,nd->n", support.X, support.X)
-    within = max(float(squares - shots @ np.square(means).sum(axis=1)), 0.0)
-    edges = Edges.of_text(text)
     # Contrasts of the classes: those of the edges, and the others, where `lambda` and text are 0.
     n_contrasts = len(shots) - 1
     mean_parts, text_parts = edges.vectors.T @ means, edges.vectors.T @ text
@@ -210,11 +260,4 @@ def estimate_messages(
         losses = 0.5 * n_directions(means) * losses + prior / n_contrasts
         ratio = float(searched[int(np.argmin(losses))])
     _, rho, delta = profile(ratio)
-    expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)
-    noise = max((within + NOISE_ROWS * expected) / (df + NOISE_ROWS), LEAST_VARIANCE)
-    freedom = max(delta - noise * inverse_shots, LEAST_FREEDOM * delta)
-    precision = Precision(edges, ratio * delta, freedom + noise / shots)
-    share = precision.times(np.ones((len(shots), 1)))[:, 0]
-    centre = share @ (means - rho * text) / share.sum()
-    left_over = means - rho * text - centre
-    return Messages(rho, ratio, noise, freedom, ratio * delta, edges, centre, left_over, precision)
+    return Scales(rho, ratio, delta, float(np.mean(1 / np.maximum(shots, 1))))

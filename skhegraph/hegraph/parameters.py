@@ -52,7 +52,7 @@ def class_prior(
         )
     shots = support.shots
     if support.named is not None:
-        shots = support.named.merge(shots, shots.mean())
+        shots = support.named.merge(shots, shots.mean() if len(shots) else 1.0)
     prior = factors * shots
     return prior / prior.sum()
 

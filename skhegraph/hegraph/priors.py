@@ -64,3 +64,9 @@ PRIOR_ROWS = 5.0
 #: classes score below -2 in 0 to 5 % of cases in the mean over seven sets and 2 to 100 classes from
 #: two shots on, and in 0 to 11 % at one (nearly all of the drawings of PACS with misleading text).
 UNKNOWN_DENSITY = 0.4
+
+# --- rows without a label (unlabelled.py) ---------------------------------------------------------
+
+#: Candidates for how much rows without a label count: what they add is told by too few labels to be
+#: estimated finely, and where classes have many rows of their own it is mostly the less.
+UNLABELLED_SHARES = (1.0, 0.1)

@@ -22,6 +22,7 @@ import numpy as np
 
 from skhegraph.hegraph.messages import (
     LEAST_VARIANCE,
+    Messages,
     Precision,
     estimate_messages,
     principal_axes,
@@ -85,6 +86,9 @@ class VisualModel:
     n_features : int or None, default=None
         Feature width, where the support set is given in fewer coordinates
         (:func:`skhegraph.support.in_span`); None takes that of the rows.
+    alone : VisualModel or None, default=None
+        Where the support set holds rows without a label: the model of the labelled rows alone,
+        which tells the scales of the messages and how far the text tells of the class means.
     """
 
     def __init__(
@@ -94,22 +98,27 @@ class VisualModel:
         positive_to_visual: float | None = None,
         visual_to_visual: float | None = None,
         n_features: int | None = None,
+        alone: VisualModel | None = None,
     ) -> None:
-        means, shots, weight = support.visual, support.shots, support.sample_weight
-        n_rows, self.n_features = float(shots.sum()), n_features or support.X.shape[1]
+        means, shots, weight = support.visual, support.mass, support.sample_weight
+        n_rows, self.n_features = float(weight.sum()), n_features or support.X.shape[1]
         self.support, self.shots = support, shots
         self.text = np.zeros_like(means) if text is None else text - text.mean(axis=0)
         self.named_text: Floats | None = None
         if text is not None and support.named is not None:
             self.named_text = support.named.positive - text.mean(axis=0)
-        self.messages = estimate_messages(support, self.text, positive_to_visual, visual_to_visual)
+        scales = None if alone is None else alone.messages.scales
+        self.messages: Messages = estimate_messages(
+            support, self.text, positive_to_visual, visual_to_visual, scales
+        )
         left_over, centre = self.messages.left_over, self.messages.centre
-        df = max(n_rows - len(shots), 0.0)
+        df = max(n_rows - float((support.shots / shots).sum()), 0.0)
         # At few shots the scatter of the class means about their prediction tells about S too; it
         # counts with the share 1/k of a row, and not at all where there is no text to predict them.
         share = min(1.0, len(shots) / n_rows) if text is not None or df < 1e-9 else 0.0
         self.between, self.df = share * self.messages.noise, df + share * len(shots)
-        self.text_share = text_share(means, self.text, left_over)
+        own_share = text_share(means, self.text, left_over)
+        self.text_share: float = own_share if alone is None else alone.text_share
         told = self.messages.precision.times(left_over)
         self.own_precision = self.messages.precision.diagonal()
 
@@ -120,6 +129,10 @@ class VisualModel:
             return residual.T @ residual
 
         scatter = sum_rows(scatter_of, *support.X.shape)
+        if support.mixture is not None:
+            counts = np.maximum(support.mixture.counts, LEAST_VARIANCE)[:, None]
+            away = (support.mixture.sums / counts - means) * np.sqrt(counts)
+            scatter += away.T @ away
         scatter += self.between * left_over.T @ told
         values, self.axes = np.linalg.eigh(scatter)
         self.scatter = np.maximum(values, 0)

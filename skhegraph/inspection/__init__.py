@@ -1,4 +1,4 @@
-"""Looking inside: a report, explanations of single answers, pictures in scikit-learn's style.
+"""Looking inside: a report, explanations, what to label next, pictures in scikit-learn's style.
 
 Every display has `from_estimator`, which computes and draws, `plot`, which draws again, and what
 it draws as attributes. matplotlib is imported when something is drawn.
@@ -10,6 +10,7 @@ from skhegraph.inspection.adaptation import AdaptationDisplay
 from skhegraph.inspection.explanation import ExplanationDisplay, explain
 from skhegraph.inspection.graph import GraphDisplay
 from skhegraph.inspection.html_report import report
+from skhegraph.inspection.labelling import next_to_label
 from skhegraph.inspection.shots import ShotsDisplay
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "GraphDisplay",
     "ShotsDisplay",
     "explain",
+    "next_to_label",
     "report",
 ]

@@ -12,6 +12,7 @@ from skhegraph.hegraph.fusion import (
     LEAST_SPREAD,
     LOGITS_FOR_FUSION,
     ROWS_FOR_FUSION,
+    Prior,
     calibration_rows,
     fit_fusion,
     fit_fusion_weights,
@@ -43,7 +44,7 @@ def objective(log_a: float, log_b: float, text: np.ndarray, visual: np.ndarray) 
 def test_optimum_by_brute_grid() -> None:
     text, visual = informative(1.5, 0), informative(1.0, 1) * 3
     weights = fit_fusion_weights(
-        text, visual, Y, WEIGHT, medians=(0.8, 0.4), text_width=(2.0, 0.3), visual_width=0.5
+        text, visual, Y, WEIGHT, Prior(0.8, 2.0, 0.3), Prior(0.4, 0.5, 0.5)
     )
     grid = np.linspace(-4, 3, 141)
     losses = np.array([[objective(a, b, text, visual) for b in grid] for a in grid])
@@ -57,14 +58,12 @@ def test_optimum_by_brute_grid() -> None:
 
 def test_a_width_of_zero_keeps_the_median() -> None:
     text, visual = informative(1.5, 0), informative(1.0, 1)
-    kept = fit_fusion_weights(
-        text, visual, Y, WEIGHT, medians=(0.3, 0.7), text_width=(0.0, 0.0), visual_width=0.0
-    )
+    kept = fit_fusion_weights(text, visual, Y, WEIGHT, Prior(0.3, 0.0, 0.0), Prior(0.7, 0.0, 0.0))
     np.testing.assert_allclose(kept[:2], [0.3, 0.7])
 
 
 def test_useless_text_counts_little_and_good_text_much() -> None:
-    wide = {"text_width": (3.0, 0.5)}
+    wide = {"text_prior": Prior(1.0, 3.0, 0.5)}
     useless = fit_fusion_weights(informative(0.0, 0) * 30, informative(3.0, 1), Y, WEIGHT, **wide)
     good = fit_fusion_weights(informative(8.0, 0), informative(0.0, 1), Y, WEIGHT, **wide)
     assert useless.text * 30 < 1.0
@@ -74,7 +73,9 @@ def test_useless_text_counts_little_and_good_text_much() -> None:
 def test_no_rows_gives_the_prior() -> None:
     empty = np.empty((0, C))
     none = np.empty(0, dtype=int)
-    weights = fit_fusion_weights(empty, empty, none, np.empty(0), medians=(1.0, 0.25))
+    weights = fit_fusion_weights(
+        empty, empty, none, np.empty(0), visual_prior=Prior(0.25, 0.5, 0.5)
+    )
     np.testing.assert_allclose(weights, [1, 0.25, 0], atol=1e-6)
 
 

@@ -1,0 +1,91 @@
+"""The bench of unlabelled rows: who is unlabelled, what each section holds, command line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+FOLDER = Path(__file__).parent.parent / "examples" / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    sys.path.insert(0, str(FOLDER))
+    yield importlib.import_module("unlabelled")
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def digits(bench):
+    X, y = load_digits(return_X_y=True)
+    X = X.astype(np.float32)
+    text = np.stack([X[y == c].mean(axis=0) for c in range(10)])
+    return bench.Problem("digits", X[:300], y[:300], X[900:1100], y[900:1100], text, 10.0)
+
+
+def test_no_row_is_both_labelled_and_unlabelled(bench, digits):
+    y = digits.y_train
+    few = bench.few_rows(y, 2, 0)
+    rest = bench.unlabelled_rows(y, few, "all", 0)
+    assert sorted([*few, *rest]) == list(range(len(y)))
+    falling = bench.unlabelled_rows(y, few, "unbalanced", 0)
+    assert set(falling) < set(rest)
+    counts = np.bincount(y[falling], minlength=10)
+    assert counts.max() > 5 * max(counts.min(), 1)
+
+
+def test_methods_of_the_sections(bench, digits):
+    both = {bench.ALONE, bench.OURS}
+    assert set(bench.run_one(digits, "all", 2, 0, True)) == {
+        *both,
+        "SelfTraining",
+        "LabelSpreading",
+        "TransCLIP",
+    }
+    assert set(bench.run_one(digits, "foreign", 2, 0, False)) == {*both, bench.OWN}
+    assert set(bench.run_one(digits, "unbalanced", 2, 0, False)) == both
+    parts = bench.run_one(digits, "parts", 2, 0, False)
+    assert len(parts) == 8
+    assert len({value["log_loss"] for value in parts.values()}) >= 7  # each part acts
+    names = bench.run_one(digits, "names", 0, 0, False)
+    assert set(names) == {"zero-shot", bench.OURS, "TransCLIP"}
+    assert bench.run_one(digits, "all", 40, 0, False) == {}
+
+
+def test_transclip_moves_names_to_the_images(bench, digits):
+    clf = bench.TransCLIP(digits.text[::-1], 10.0)
+    X, y = digits.X_train, 9 - digits.y_train
+    few = bench.few_rows(y, 2, 0)
+    partly = np.where(np.isin(np.arange(len(y)), few), y, -1)
+    assert clf.fit(X, partly).score(digits.X_test, 9 - digits.y_test) > 0.75
+    density = clf._log_density(
+        digits.X_test[:2] / np.linalg.norm(digits.X_test[:2], axis=1)[:, None]
+    )
+    z, v = digits.X_test[0] / np.linalg.norm(digits.X_test[0]), clf.variance_
+    want = [-0.5 * ((z - mean) ** 2 / v).sum() for mean in clf.means_]
+    np.testing.assert_allclose(density[0], want, rtol=1e-6)
+    assert clf.fit(X, np.full(len(y), -1)).score(digits.X_test, 9 - digits.y_test) > 0.75
+
+
+def test_command_line(bench, digits, tmp_path):
+    np.savez(
+        tmp_path / "digits.npz",
+        train_features=digits.X_train,
+        train_labels=digits.y_train,
+        test_features=digits.X_test,
+        test_labels=digits.y_test,
+        text_pos=digits.text,
+        logit_scale=10.0,
+    )
+    out = tmp_path / "out.md"
+    command = ["--features", str(tmp_path / "digits.npz"), "--shots", "1", "--seeds", "0"]
+    bench.main([*command, "--sections", "unbalanced", "names", "--out", str(out)])
+    text = out.read_text(encoding="utf-8")
+    assert "### unbalanced: digits" in text
+    assert "| section | set | names alone | 1 shot |" in text
+    assert text.count("| with unlabelled |") == 2
