@@ -66,6 +66,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -74,9 +75,12 @@ import joblib
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.clip.checkpoints import full_name, weights_name
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.labels import and_another
 
 try:
     import pyarrow as pa
@@ -125,6 +129,7 @@ def extract(
     int
         Number of images that this run encoded.
     """
+    check_arguments(paths, clip, classifier, images_per_part)
     folder = Path(folder).absolute()
     open_store(folder, manifest_of(paths, clip, classifier, images_per_part))
     made = {path.name for path in folder.glob("part-*.parquet")}
@@ -150,6 +155,20 @@ def extract(
     for left_by_killed_worker in folder.glob(".*.tmp"):
         left_by_killed_worker.unlink(missing_ok=True)
     return encoded
+
+
+def check_arguments(paths: Any, clip: Any, classifier: Any, images_per_part: Any) -> None:
+    """Raise on the client, before work is handed out, for what every worker would raise."""
+    check_scalar(images_per_part, "images_per_part", Integral, min_val=1)
+    if isinstance(paths, (str, bytes)) or not hasattr(paths, "__len__"):
+        raise TypeError(f"paths is a {type(paths).__name__}: give a list of paths.")
+    if not isinstance(clip, CLIPFeatures):
+        raise TypeError(
+            f"clip is a {type(clip).__name__}: give a CLIPFeatures, and a classifier of its "
+            "features as `classifier` (of a pipeline, its steps)."
+        )
+    if classifier is not None:
+        check_is_fitted(classifier)
 
 
 def make_part(
@@ -180,7 +199,7 @@ def predict(classifier: Any, X: np.ndarray) -> dict[str, pa.Array]:
         probability[readable] = classifier.predict_proba(X[readable]).max(axis=1)
     labels = classifier.classes_
     if (unknown := getattr(classifier, "unknown_label", None)) is not None:
-        labels = np.append(labels, unknown)  # which may need a wider type, in every part alike
+        labels = and_another(labels, unknown)  # which may need a wider type, in every part alike
     return {
         "label": pa.array(label, type=pa.array(labels).type),
         "probability": pa.array(probability, mask=~readable),
@@ -229,10 +248,12 @@ def manifest_of(
 def open_store(folder: Path, manifest: dict[str, Any]) -> None:
     """Make a store, or check that the one that is there is of the same extraction."""
     file = folder / "manifest.json"
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: choose a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         put(file, lambda out: out.write(json.dumps(manifest, indent=2).encode()))
-    there = json.loads(file.read_bytes())
+    there = read_manifest(folder)
     different = [
         f"{key} is {there.get(key)!r} there and {value!r} now"
         for key, value in manifest.items()
@@ -245,10 +266,24 @@ def open_store(folder: Path, manifest: dict[str, Any]) -> None:
         )
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the parts of a store depend on, as it was written."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
+        if int(manifest["images_per_part"]) > 0 <= int(manifest["images"]):
+            return manifest
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        pass
+    raise ValueError(
+        f"{folder} holds no extraction, or its manifest.json is damaged: choose another folder, or "
+        "delete this one."
+    )
+
+
 def read(folder: str | os.PathLike[str]) -> Dataset:
     """Open a finished store; ``.to_table()`` or ``.to_batches()`` give the order of the paths."""
     folder = Path(folder)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest = read_manifest(folder)
     files = [str(path) for path in sorted(folder.glob("part-*.parquet"))]
     parts = math.ceil(manifest["images"] / manifest["images_per_part"])
     if len(files) != parts:

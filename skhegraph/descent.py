@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skhegraph.clip.torch_settings import own_settings
 from skhegraph.parallel import one_torch_thread
 from skhegraph.progress import progress
 from skhegraph.support import Ints
@@ -95,7 +96,7 @@ def descend(
     optimizer = torch.optim.AdamW(parameters, eps=eps, weight_decay=weight_decay)
     device = parameters[0].device
     steps: Iterator[tuple[NDArray[Any], float]] = zip(batches, rates, strict=True)
-    with one_torch_thread(), torch.inference_mode(False), torch.enable_grad():
+    with one_torch_thread(), own_settings():
         for rows, rate in progress(steps, len(rates), shown=verbose, what="training", unit="step"):
             value = loss(torch.as_tensor(rows, device=device))
             if not value.requires_grad:  # no parameter acts: nothing to learn

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skhegraph.clip.features import CLIPFeatures
+from skhegraph.clip.torch_settings import own_settings, own_type
 from skhegraph.feature_classifier import LinearFeatureClassifier
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str]) -> None:
         ZeroShotCLIPClassifier and the linear peers), or a fitted pipeline of CLIPFeatures and
         such a classifier.
     path : path
-        File to write. A network of more than 1.9 GB gets a second file beside it.
+        File to write, "~" expanded. A network of more than 1.9 GB gets a second file beside it.
 
     Raises
     ------
@@ -48,6 +49,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str]) -> None:
         If `model` is neither.
     sklearn.exceptions.NotFittedError
         If it is not fitted.
+    FileNotFoundError
+        If `path` is a folder, or in none.
     ImportError
         If a package of the extra ``onnx`` is missing.
 
@@ -71,12 +74,15 @@ def to_onnx(model: Any, path: str | os.PathLike[str]) -> None:
     >>> path = os.path.join(tempfile.mkdtemp(), "classifier.onnx")
     >>> to_onnx(clf, path)
     """
+    file = Path(os.path.expanduser(os.fspath(path)))
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"path={str(path)!r}: give a file, in a folder that is there.")
     clip, classifier = _parts(model)
     check_is_fitted(classifier)
     proto = _linear(classifier) if clip is None else _with_tower(clip._load_backbone(), classifier)
     entry = proto.metadata_props.add()
     entry.key, entry.value = "classes", json.dumps(classifier.classes_.tolist(), default=str)
-    _save(proto, Path(path))
+    _save(proto, file)
 
 
 def _save(proto: onnx.ModelProto, path: Path) -> None:
@@ -159,6 +165,8 @@ def _linear(classifier: LinearFeatureClassifier) -> onnx.ModelProto:
     return proto
 
 
+@own_settings()
+@own_type()
 def _with_tower(backbone: Backbone, classifier: LinearFeatureClassifier) -> onnx.ModelProto:
     """Graph from pixels to probabilities, by torch's exporter."""
     _import("onnxscript")

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhegraph._sklearn import ClassifierMixin, Interval, check_sample_weight
@@ -21,14 +20,17 @@ from skhegraph.given_text import TextFeatures, given_text
 from skhegraph.labelled_rows import (
     LabelledRows,
     all_labels,
+    check_labels,
+    check_targets,
     drop_unreadable,
     name_rows,
-    refuse_missing_labels,
     unreadable_rows,
 )
-from skhegraph.labels import UNLABELLED
+from skhegraph.labels import UNLABELLED, and_another, brief
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
+    LARGEST_WEIGHT,
+    LEAST_WEIGHT,
     Floats,
     Ints,
     Named,
@@ -38,6 +40,7 @@ from skhegraph.support import (
     effective_weights,
     mean_of_others,
     unit_rows,
+    weights_in_range,
 )
 from skhegraph.versioned import VersionedEstimator
 
@@ -67,7 +70,7 @@ def positive() -> Interval:
 def all_or_nothing(estimator: Fitted) -> Iterator[Fitted]:
     """Fit a copy, which takes the place of the estimator if all goes well, and else is lost.
 
-    Exponentials that underflow are 0, also where NumPy is told to raise.
+    Numbers too small for their type are zeros, whatever `numpy.seterr` says.
     """
     fitted = copy.copy(estimator)
     with np.errstate(under="ignore"):
@@ -132,7 +135,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         labels come apart from the others; None takes every label for one.
         """
         _refuse_images(X, type(self).__name__)
-        refuse_missing_labels(y)
+        check_labels(y, or_unlabelled=unlabelled is not None)
         X, y = validate_data(
             self,
             X,
@@ -142,10 +145,14 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             reset=reset,
         )
         without = np.zeros(len(y), dtype=bool) if unlabelled is None else unlabelled(y)
-        with warnings.catch_warnings():  # one shot per class is no regression problem
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            check_classification_targets(y[~without])
+        check_targets(y[~without])
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        wild = weight[(weight > 0) & ~weights_in_range(weight)]
+        if len(wild):
+            raise ValueError(
+                f"sample_weight holds {wild[0]:g}: give weights from {LEAST_WEIGHT:g} to "
+                f"{LARGEST_WEIGHT:g}, or 0 for a row that does not count."
+            )
         rows = LabelledRows(X, y, weight, np.arange(len(y)))
         rows = drop_unreadable(rows, known, without)
         without = without[rows.number]
@@ -391,7 +398,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                 f"NaN throughout: {name_rows(unknown)} of X. Images that could not be read have no "
                 "class: leave them out, or set unknown_label where the estimator has it."
             )
-        return np.append(self.classes_, self.unknown_label)[index]
+        return and_another(self.classes_, self.unknown_label)[index]
 
 
 class LinearFeatureClassifier(FeatureClassifier):
@@ -435,10 +442,18 @@ def softmax_rows(logits: Floats) -> Floats:
     return proba
 
 
-def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
-    """Warn of classes whose unit text features are equal: text cannot tell them apart."""
+def warn_if_equal(P: Floats, classes: NDArray[Any], stacklevel: int = 5) -> None:
+    """Warn of classes whose unit text features are equal, and cannot be told apart, or zeros."""
+    told = P.any(axis=1)
+    if not told.all():
+        warnings.warn(
+            f"The text of {brief(classes[~told])} is a row of zeros, which tells nothing: give "
+            "names or text features.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
     alike: dict[bytes, list[str]] = {}
-    for row, label in zip(P.round(6) + 0.0, classes, strict=True):  # + 0.0: -0 is 0
+    for row, label in zip(P[told].round(6) + 0.0, classes[told], strict=True):  # + 0.0: -0 is 0
         alike.setdefault(row.tobytes(), []).append(str(label))
     groups = [group for group in alike.values() if len(group) > 1]
     if groups:
@@ -447,7 +462,7 @@ def warn_if_equal(P: Floats, classes: NDArray[Any]) -> None:
             f"The text of {', '.join(map(repr, groups[0][:5]))} is equal{others}: it cannot tell "
             "them apart. Give names or text features that differ.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
 
 

@@ -58,7 +58,7 @@ def load_image_folder(
     >>> [pathlib.Path(path).name for path in paths], names.tolist()
     (['c.webp', 'a.JPG'], ['dog', 'tabby cat'])
     """
-    top = Path(folder).expanduser()
+    top = Path(os.path.expanduser(os.fsdecode(folder)))
     if not top.is_dir():
         raise NotADirectoryError(f"folder={str(folder)!r} is no folder on this machine.")
     extensions = _extensions()

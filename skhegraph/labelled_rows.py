@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
 
+from skhegraph.labels import is_unlabelled
 from skhegraph.support import Floats, Ints, unit_rows
 
 
@@ -136,8 +138,8 @@ def covering_rows(X: Floats, n_rows: int) -> Ints:
     return chosen
 
 
-def refuse_missing_labels(labels: Any, name: str = "y") -> None:
-    """Raise ValueError where a label is None, NaN or pandas.NA, before NumPy makes 'nan' of it.
+def check_labels(labels: Any, name: str = "y", *, or_unlabelled: bool = False) -> None:
+    """Raise ValueError where a label is missing or of another type, before NumPy makes text of it.
 
     Parameters
     ----------
@@ -145,22 +147,48 @@ def refuse_missing_labels(labels: Any, name: str = "y") -> None:
         Labels as the user gave them.
     name : str, default="y"
         What they are called in the error.
+    or_unlabelled : bool, default=False
+        Whether -1 may stand among names, for no label.
     """
-    values = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
-    if not isinstance(values, (np.ndarray, list, tuple)):
+    values = np.asarray(labels) if hasattr(labels, "to_numpy") else labels
+    if not isinstance(values, (np.ndarray, list, tuple)) or getattr(values, "ndim", 1) == 0:
         return
-    missing: NDArray[np.bool_]
-    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-        missing = np.any(np.isnan(values.reshape(len(values), -1)), axis=1)
-    elif isinstance(values, np.ndarray) and values.dtype.kind != "O":
-        return
-    else:
-        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    missing = _missing(values)
     if missing.any():
         raise ValueError(
             f"{name} has no label (None, NaN or NA) in {name_rows(missing)}: give each image a "
             "label, or leave it out."
         )
+    if getattr(values, "dtype", np.dtype(object)).kind != "O":
+        return
+    told = [label for label in values if not (or_unlabelled and is_unlabelled(label))]
+    if len({isinstance(label, str) for label in told}) > 1:
+        types = sorted({type(label).__name__ for label in told})
+        raise ValueError(
+            f"{name} holds labels of several types ({', '.join(types)}): give labels of one type."
+        )
+
+
+def check_targets(y: NDArray[Any]) -> None:
+    """Raise ValueError unless these are labels of classes; one row of each is no regression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        check_classification_targets(y)
+
+
+def _missing(values: Any) -> NDArray[np.bool_]:
+    """Which labels are missing, of one output at least; masked ones too."""
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else "O"
+    missing: NDArray[np.bool_]
+    if kind == "O":
+        missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    elif kind in "fmM":
+        missing = np.isnan(np.asarray(values))
+    else:
+        missing = np.zeros(values.shape, dtype=bool)
+    if np.ma.isMaskedArray(values):
+        missing = missing | np.ma.getmaskarray(values)
+    return np.logical_or.reduce(missing, axis=tuple(range(1, missing.ndim)))
 
 
 def _is_missing(label: Any) -> bool:
@@ -211,7 +239,7 @@ def drop_unreadable(
     warnings.warn(
         f"NaN throughout (unreadable images), left out of the fit: {name_rows(unreadable)} of X.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return rows.take(~unreadable)
 
@@ -229,7 +257,7 @@ def all_labels(
     labels = np.unique(y)
     if classes is None:
         return labels, np.zeros(len(labels), dtype=bool)
-    refuse_missing_labels(classes, "classes")
+    check_labels(classes, "classes")
     given = np.asarray(classes)
     if given.ndim != 1 or type_of(given) != type_of(y):
         raise ValueError(

@@ -2,7 +2,8 @@
 
 Some meta-estimators fit clones on the integers 0 to n_classes - 1 in place of the labels. What is
 given in the order of the sorted labels keeps its order there; a mapping from label to value says
-nothing of these integers, and is refused where one could pass for a label.
+nothing of these integers, and is refused where one could pass for a label. What cannot be told:
+labels that are integers, but not those from 0 on, where a fold also lacks a class.
 """
 
 from __future__ import annotations
@@ -62,14 +63,15 @@ def keep_unlabelled(y: Any) -> Any:
     """A list of names and -1 as an array of objects: NumPy would make a name of -1."""
     if not isinstance(y, (list, tuple)):
         return y
-    if not any(isinstance(label, str) for label in y) or not any(map(_is_unlabelled, y)):
+    if not any(isinstance(label, str) for label in y) or not any(map(is_unlabelled, y)):
         return y
     labels = np.empty(len(y), dtype=object)
     labels[:] = y
     return labels
 
 
-def _is_unlabelled(label: Any) -> bool:
+def is_unlabelled(label: Any) -> bool:
+    """Tell the number -1."""
     return isinstance(label, Real) and label == UNLABELLED
 
 
@@ -98,9 +100,9 @@ def without_label(
         return none
     if y.dtype.kind not in "ifO":
         return none
-    unlabelled = np.array([_is_unlabelled(label) for label in y], dtype=bool)
+    unlabelled = np.array([is_unlabelled(label) for label in y], dtype=bool)
     named = [part for part in (classes, seen) if part is not None]
-    if any(_is_unlabelled(label) for part in named for label in np.asarray(part).ravel()):
+    if any(is_unlabelled(label) for part in named for label in np.asarray(part).ravel()):
         return none
     if classes is None and unlabelled.any():
         if unlabelled.all() and seen is None:
@@ -157,6 +159,14 @@ def values_of_labels(
     remedy = f"give {parameter} as {ordered} in the order of the sorted labels"
     keys = keys_of_labels(given, labels)
     missing = [label for label in labels if keys[label] is None]
+    if len(missing) == len(labels) and all(str(label) in given for label in labels):
+        raise ValueError(
+            f"The keys of {parameter} are strings, {brief(given)}, and y holds the integers 0 to "
+            f"{len(labels) - 1}. If y holds them as you gave them, make the keys integers, "
+            "{int(key): value for key, value in mapping.items()}. If your labels are strings, a "
+            "meta-estimator has put integers in place of them, in the order of strings, where '10' "
+            f"is before '2': {remedy}."
+        )
     if missing:
         raise ValueError(
             f"{parameter} has nothing for {brief(missing)}: the mapping, whose keys are "
@@ -174,11 +184,16 @@ def values_of_labels(
 
 
 def by_index(given: Any, labels: NDArray[Any], parameter: str) -> Any:
-    """Mapping of a frame or Series whose index holds labels, not mere numbers; else as given."""
+    """Mapping of a frame or Series whose index holds labels; as given where it numbers its rows.
+
+    Numbers are integers that rise and none of which is a label. If an encoder has replaced labels
+    that were such integers, their order is that of the rows all the same.
+    """
     if not hasattr(given, "iloc") or type(given.index).__name__ == "RangeIndex":
         return given
     index = given.index.tolist()
-    if not set(index) & set(labels.tolist()):
+    integers = given.index.dtype.kind in "iu" and given.index.is_monotonic_increasing
+    if integers and not set(index) & set(labels.tolist()):
         return given
     if len(set(index)) < len(index):
         raise ValueError(f"{parameter}: its index names a label twice.")
@@ -198,6 +213,20 @@ def keys_of_labels(given: Mapping[Any, Any], labels: NDArray[Any]) -> dict[Any, 
 def may_be_others(given: Mapping[Any, Any], labels: NDArray[Any]) -> bool:
     """Whether keys that name these labels may be about others, which an encoder replaced."""
     return are_encoded(labels) and len(given) > len(labels)
+
+
+def and_another(labels: NDArray[Any], label: Any) -> NDArray[Any]:
+    """Labels and one more of their type at the end, in one array; integers stay integers.
+
+    Raises
+    ------
+    OverflowError
+        If no type of integers holds them all.
+    """
+    if labels.dtype.kind not in "iu":
+        return np.append(labels, label)
+    values = [*labels.tolist(), int(label)]
+    return np.array(values, dtype=np.int64 if max(values) < 2**63 else np.uint64)
 
 
 def brief(labels: Any) -> str:

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from skhegraph._sklearn import BaseShuffleSplit, safe_indexing
+from skhegraph.labelled_rows import check_labels
 from skhegraph.labels import keep_unlabelled, without_label
 from skhegraph.support import Ints
 
@@ -160,6 +161,7 @@ class FewShotSplit(BaseShuffleSplit):
         """Draw the splits."""
         if not isinstance(self.n_shots, Integral) or self.n_shots < 1:
             raise ValueError(f"n_shots={self.n_shots!r}: expected a positive integer.")
+        check_labels(y)
         y = column_or_1d(y)
         classes, index, counts = np.unique(y, return_inverse=True, return_counts=True)
         if counts.min() <= self.n_shots:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -80,7 +81,8 @@ def in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
     """Results for items, in their order; several at a time.
 
     As many as scikit-learn's own loops use threads: the CPUs of the process, less where
-    ``OMP_NUM_THREADS`` or a joblib worker says so.
+    ``OMP_NUM_THREADS`` or a joblib worker says so. What NumPy does about underflow is what it does
+    here (:func:`numpy.errstate`).
     """
     n_threads = min(len(items), effective_n_threads())
     if n_threads < 2:
@@ -89,7 +91,7 @@ def in_turn(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterat
     with ThreadPoolExecutor(n_threads) as pool:
         running: deque[Future[Result]] = deque()
         for item in items:
-            running.append(pool.submit(function, item))
+            running.append(pool.submit(copy_context().run, function, item))
             if len(running) > 2 * n_threads:  # results that nobody has taken fill the memory
                 yield running.popleft().result()
         while running:

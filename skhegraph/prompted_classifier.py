@@ -125,6 +125,11 @@ class PromptedClassifier(FeatureClassifier):
             return f"The text of {self.model_name!r}{weights}"
         return "The given text_features"
 
+    def _text_is_bundled(self) -> bool:
+        """Tell whether the text is of a CLIP that comes with the package."""
+        from_names = isinstance(self.text_features, str) and self.text_features == "clip"
+        return from_names and self.model_name.startswith("skhegraph-")
+
     def _encode_names(
         self, names: list[str], n_features: int | None
     ) -> tuple[Floats, Floats, float]:

@@ -14,6 +14,9 @@ from scipy.sparse import csr_array
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Ints: TypeAlias = NDArray[np.intp]
 
+#: Bounds of a positive weight of a row or class: products and ratios of a few stay in range.
+LEAST_WEIGHT, LARGEST_WEIGHT = 1e-50, 1e50
+
 
 @dataclass(frozen=True)
 class Named:
@@ -156,6 +159,12 @@ def distinct_rows(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Ints, Flo
     total: Floats = np.zeros(len(y))
     np.add.at(total, group, weight)
     return X[kept], y[kept], total[kept]
+
+
+def weights_in_range(weight: Floats) -> NDArray[np.bool_]:
+    """Which weights are positive and within bounds."""
+    weight = weight.astype(np.float64)
+    return (weight >= LEAST_WEIGHT) & (weight <= LARGEST_WEIGHT)
 
 
 def effective_weights(weight: Floats) -> Floats:

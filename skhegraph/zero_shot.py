@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
-from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing
-from skhegraph.labelled_rows import refuse_missing_labels
+from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing, warn_if_equal
+from skhegraph.labelled_rows import check_labels, check_targets
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
 
@@ -115,10 +114,10 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
     def _from_names(self, y: ArrayLike) -> tuple[Floats, float]:
         """Unit text features of labels alone, and the logit scale."""
         self._validate_params()
-        refuse_missing_labels(y)
+        check_labels(y)
         self._remember_members(y, reset=True)
         given = column_or_1d(y, warn=True)
-        check_classification_targets(given)
+        check_targets(given)
         labels, index = np.unique(given, return_inverse=True)
         if len(labels) < 2:
             raise ValueError(f"y holds one class ({labels[0]}): give two names or more.")
@@ -126,4 +125,6 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         positive, _, scale = self._text_nodes(None, index, np.ones(len(given)), labels)
         self.n_features_in_ = positive.shape[1]
         self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
-        return unit_rows(np.asarray(positive, dtype=np.float64)), self.logit_scale_
+        P = unit_rows(np.asarray(positive, dtype=np.float64))
+        warn_if_equal(P, labels, stacklevel=4)
+        return P, self.logit_scale_

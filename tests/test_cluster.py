@@ -22,6 +22,7 @@ from distributed import Client, LocalCluster, Status, WorkerPlugin
 from distributed.utils import get_mp_context
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, cluster, make_hegraph_pipeline
@@ -342,12 +343,14 @@ def test_another_extraction_in_the_folder(extract, paths):
     ],
 )
 def test_item_8_a_manifest_holds_all_that_rows_depend_on(clip, differs, paths):
+    """Issue 17.8."""
     one = cluster.manifest_of(paths, CLIPFeatures(TINY), None, SIZE)
     other = cluster.manifest_of(paths, clip, None, SIZE)
     assert {key for key in one if one[key] != other[key]} == differs
 
 
 def test_item_8_a_manifest_names_a_model_by_its_whole_path(paths, monkeypatch, tmp_path):
+    """Issue 17.8."""
     manifests = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -357,6 +360,7 @@ def test_item_8_a_manifest_names_a_model_by_its_whole_path(paths, monkeypatch, t
 
 
 def test_item_14_a_part_without_a_readable_image(extract, digits, tmp_path):
+    """Issue 17.14."""
     paths, labels = digits
     fitted = pipeline().fit(paths[:30], labels[:30])
     clip = CLIPFeatures(TINY, on_error="nan", cache_dir=tmp_path / "features")
@@ -370,7 +374,7 @@ def test_item_14_a_part_without_a_readable_image(extract, digits, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, object, str])
 def test_item_26_labels_and_a_label_for_unknowns_of_a_wider_type(dtype):
-    """In every part the column has one type, whether an unknown is in it or not."""
+    """Issue 17.26: in every part the column has one type, whether an unknown is in it or not."""
     X = np.eye(6) + 0.01
     y = np.array([0, 0, 1, 1, 2, 2]).astype(str if dtype is object else dtype).astype(dtype)
     unknown = "none" if dtype in (object, str) else 200 if dtype is np.int8 else -1
@@ -380,6 +384,39 @@ def test_item_26_labels_and_a_label_for_unknowns_of_a_wider_type(dtype):
     turned_away = cluster.predict(clf, X)["label"]
     assert known.to_pylist() == y.tolist() and turned_away.to_pylist() == [unknown] * 6
     assert known.type == turned_away.type
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"images_per_part": 0}, ValueError, "images_per_part == 0, must be >= 1"),
+        ({"images_per_part": 1.5}, TypeError, "images_per_part must be an instance of int"),
+        ({"paths": "a.png"}, TypeError, "paths is a str: give a list"),
+        ({"paths": iter(["a.png"])}, TypeError, "give a list of paths"),
+        ({"clip": pipeline()}, TypeError, "clip is a Pipeline: give a CLIPFeatures, and a class"),
+        ({"classifier": HeGraphClassifier()}, NotFittedError, "not fitted"),
+    ],
+)
+def test_what_cannot_be_extracted_leaves_no_folder(given, error, message, tmp_path):
+    """Issue 17.33, the kind: workers found it out, and the folder was of that extraction then."""
+    params = {"paths": ["a.png"], "clip": CLIPFeatures(TINY), **given}
+    with pytest.raises(error, match=message):
+        cluster.extract(None, params.pop("paths"), tmp_path / "store", params.pop("clip"), **params)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "{bad", "[]", '{"images": 3}', "null"])
+def test_a_folder_without_a_sound_manifest_is_one_clear_error(content, tmp_path):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match="holds no extraction, or its manifest"):
+        cluster.read(tmp_path)
+    if content is not None:
+        with pytest.raises(ValueError, match="holds no extraction"):
+            cluster.extract(None, ["a.png"], tmp_path, CLIPFeatures(TINY))
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file: choose a folder"):
+        cluster.extract(None, ["a.png"], tmp_path / "file", CLIPFeatures(TINY))
 
 
 def test_search(client, digits, tmp_path):

@@ -128,6 +128,21 @@ def test_unfitted(tmp_path):
             to_onnx(model, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("path", ["", ".", "missing/model.onnx", "~nobody-of-that-name/x.onnx"])
+def test_a_path_that_cannot_be_written(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"path='{path}': give a file, in a folder"):
+        to_onnx(fitted(HeGraphClassifier, 2)[0], path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_in_the_home_folder(tmp_path, monkeypatch):
+    """Issue 17.26, the kind."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    to_onnx(fitted(HeGraphClassifier, 2)[0], "~/model.onnx")
+    assert (tmp_path / "model.onnx").exists()
+
+
 def test_without_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r'pip install "skhegraph\[onnx\]"'):
@@ -135,7 +150,7 @@ def test_without_the_extra(tmp_path, monkeypatch):
 
 
 def test_item_26_a_full_disk_leaves_no_file(tmp_path):
-    """Files may grow to 1 kB, as on a disk with no more room."""
+    """Issue 17.26: files may grow to 1 kB, as on a disk with no more room."""
     clf = fitted(HeGraphClassifier, 3)[0]
     path = tmp_path / "model.onnx"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

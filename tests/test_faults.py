@@ -195,6 +195,7 @@ def read_only(digits, tmp_path_factory):
 def test_item_31_a_read_only_store_is_noticed_before_anything_is_encoded(
     read_only, digits, monkeypatch
 ):
+    """Issue 17.31."""
     clip, rows = read_only
 
     def transform(n: int):

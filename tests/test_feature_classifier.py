@@ -188,8 +188,10 @@ def test_features_that_are_not_finite(estimator: Any, bad: float, word: str) -> 
 def test_rows_of_unreadable_images_are_left_out_of_a_fit_with_a_warning() -> None:
     broken = X.copy()
     broken[[1, 6]] = np.nan
-    with pytest.warns(UserWarning, match=r"left out of the fit: rows 1, 6 \(2 in all\) of X"):
+    with pytest.warns(UserWarning, match=r"left out of the fit: rows 1, 6 \(2 in all\) of X") as w:
         clf = hegraph().fit(broken, Y)
+        TipAdapterClassifier(text_features=TEXT).fit(broken, Y)
+    assert {warning.filename for warning in w} == {__file__}
     kept = np.delete(np.arange(12), [1, 6])
     want = hegraph().fit(X[kept], Y[kept])
     np.testing.assert_array_equal(clf.predict_proba(X), want.predict_proba(X))
@@ -217,6 +219,24 @@ def test_predictions_of_unreadable_images() -> None:
     numbers = hegraph(unknown_label=-1).fit(X, np.repeat([3, 4, 5], 4))
     assert numbers.predict(queries)[[2, 9]].tolist() == [-1, -1]
     assert numbers.predict(queries).dtype.kind == "i"
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"])
+@pytest.mark.parametrize("label", [-1, 200, 2**31, 2**63 - 1, 2**63, -(2**63), np.int8(-1)])
+def test_labels_and_one_for_unknowns_stay_integers(dtype: str, label: int) -> None:
+    """NumPy makes floating-point numbers of uint64 and -1."""
+    y = np.repeat([3, 4, 5], 4).astype(dtype)
+    got = (
+        hegraph(unknown_label=label).fit(X, y).predict(np.vstack([X[:1], np.full((1, 6), np.nan)]))
+    )
+    assert got.dtype.kind in "iu" and got.tolist() == [3, label]
+
+
+@pytest.mark.parametrize("label", [-1, 2**64, 10**30])
+def test_an_unknown_label_that_no_integer_type_holds_beside_the_labels(label: int) -> None:
+    y = np.repeat(np.array([3, 4, 2**63], dtype=np.uint64), 4)
+    with pytest.raises(ValueError, match=f"unknown_label={label} and .*fit into no type"):
+        hegraph(unknown_label=label).fit(X, y)
 
 
 @pytest.mark.parametrize(("label", "word"), [("bee", "one of the classes"), (-1, "type")])
@@ -350,9 +370,19 @@ def test_classes_of_equal_text_warn(make: Any) -> None:
     same = np.array([[1.0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0]])
     with pytest.warns(UserWarning, match="text of 'ant', 'cat' is equal: it cannot tell"):
         make(text_features=same).fit(X, Y)
+    with pytest.warns(UserWarning, match=r"text of \['bee'\] is a row of zeros") as caught:
+        make(text_features=same * [[1], [0], [-1]]).fit(X, Y)
+    assert len([w for w in caught if "equal" in str(w.message)]) == 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(text_features=TEXT).fit(X, Y)
+
+
+def test_equal_names_warn_without_images_too() -> None:
+    """Issue 17.21: for the bundled models upper case is lower case."""
+    with pytest.warns(UserWarning, match="text of 'Crane', 'crane' is equal") as caught:
+        ZeroShotCLIPClassifier(TINY).fit(None, ["crane", "dog", "Crane"])
+    assert caught[0].filename == __file__
 
 
 # --- any well-formed input ------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_folders_without_classes(
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "nothing", Path(__file__)):
+    for path in (tmp_path / "nothing", Path(__file__), "~nobody-of-that-name", "a\0b"):
         with pytest.raises(NotADirectoryError, match="is no folder on this machine"):
             load_image_folder(path)
 

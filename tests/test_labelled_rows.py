@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
@@ -103,6 +104,11 @@ MISSING = [
     pd.Series(["a", None, "b", "a"]),
     pd.Series(["a", None, "b", "a"], dtype="category"),
     pd.Series([0, None, 1, 0], dtype="Int64"),
+    pd.Series(pd.to_datetime(["2020-01-01", None, "2020-01-02", "2020-01-01"])),
+    np.ma.array([0, 9, 1, 0], mask=[0, 1, 0, 0]),
+    np.ma.array([0.0, 9.0, 1.0, 0.0], mask=[0, 1, 0, 0]),
+    np.ma.array(list("abcd"), mask=[0, 1, 0, 0]),
+    pa.array(["a", None, "b", "a"]),
 ]
 
 
@@ -131,6 +137,25 @@ def test_missing_labels_are_refused_before_an_image_is_encoded(
         make_pipeline("skhegraph-tiny").fit(images, y)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[4, 3\]"):
         make_pipeline("skhegraph-tiny").fit(images, ["a", "b", "a"])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [["a", 1, "b", "a"], np.array(["a", 1, "b", "a"], dtype=object), pd.Series(["a", 1, "b", "a"])],
+)
+def test_labels_of_several_types_are_refused_in_one_sentence(y: Any) -> None:
+    """Issue 17.33, the kind: a message about '<', and of a list the label '1'."""
+    for clf in (HeGraphClassifier(), ZeroShotCLIPClassifier()):
+        with pytest.raises(ValueError, match=r"y holds labels of several types \(int, str\)"):
+            clf.fit(np.eye(4), y)
+    with pytest.raises(ValueError, match="classes holds labels of several types"):
+        all_labels(np.array(["a", "b"]), y)
+
+
+@pytest.mark.parametrize("y", [pa.array(["a", "b", "c", "a"]), np.ma.array([1, 2, 3, 1])])
+def test_labels_in_other_containers(y: Any) -> None:
+    clf = HeGraphClassifier(text_features="prototypes").fit(np.eye(4) + 0.01, y)
+    assert clf.predict(np.eye(4)).tolist() == np.asarray(y).tolist()
 
 
 def test_a_missing_label_among_classes_is_refused() -> None:

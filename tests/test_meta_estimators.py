@@ -56,6 +56,11 @@ def mapping(labels: list[Any], more: dict[Any, str] | None = None) -> dict[Any, 
     return {**dict(zip(labels, NAMES, strict=True)), **(more or {})}
 
 
+def series(labels: list[Any]) -> pd.Series:
+    """Names by label, the last one first."""
+    return pd.Series(NAMES, index=labels)[::-1]
+
+
 #: Labels, class_names, and whether each group of meta-estimators must be right or refuse.
 CASES = {
     "strings, list": (STRINGS, NAMES, "right", "right"),
@@ -63,6 +68,10 @@ CASES = {
     "strings, mapping of more": (STRINGS, mapping(STRINGS, {"elk": "delta"}), "right", "refused"),
     "strings, none": (["alpha", "beta", "gamma"], None, "right", "refused"),
     "strings, one name": (["alpha", "bee", "gamma"], {"bee": "beta"}, "right", "refused"),
+    "strings, series": (STRINGS, series(STRINGS), "right", "refused"),
+    "digits, series of words": (DIGITS, series(["x", "y", "z"]), "refused", "refused"),
+    "tens, series": (TENS, series(TENS), "right", "refused"),
+    "digits, series that is numbered": (DIGITS, series(TENS)[::-1], "right", "right"),
     "digits, list": (DIGITS, NAMES, "right", "right"),
     "digits, mapping": (DIGITS, mapping(DIGITS), "right", "right"),
     "digits, mapping as in JSON": (DIGITS, mapping(["0", "1", "2"]), "right", "right"),
@@ -271,11 +280,79 @@ def test_class_weights_of_more_labels_act_as_those_of_the_fold() -> None:
 def test_class_weights_that_may_be_of_other_labels_warn() -> None:
     """Issue 17.2, the kind: LogisticRegression takes them without a word."""
     clf = HeGraphClassifier(text_features="prototypes", class_weight=dict.fromkeys(range(4), 1.0))
-    with pytest.warns(UserWarning, match="class_weight holds 4 labels, and y the integers 0 to 2"):
+    message = "names .*, and y holds the integers 0 to 2: if a meta-estimator"
+    with pytest.warns(UserWarning, match=message):
         clf.fit(X, CODES)
+    with pytest.warns(UserWarning, match=message):
+        clone(clf).set_params(class_weight={1: 5.0}).fit(X, CODES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf.fit(X, np.array([1, 2, 3])[CODES])  # not encoded
+        clf.set_params(class_weight={}).fit(X, CODES)
+        clf.set_params(class_weight={0: 1.0, 1: 5.0, 2: 1.0}).fit(X, CODES)  # all, and no other
+
+
+class Weighed(HeGraphClassifier):
+    """Notes the weight of the class of each support row, by the row's largest feature."""
+
+    noted: list[list[float]] = []  # noqa: RUF012 - of all clones
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:  # type: ignore[override]
+        super().fit(X, y, sample_weight)
+        share = np.bincount(np.searchsorted(self.classes_, y)) / len(y)
+        weight = np.exp(self.log_prior_) / share
+        groups = [np.argmax(X[y == label].mean(axis=0)) for label in self.classes_]
+        self.noted.append((weight / weight.min())[np.argsort(groups)].round(6).tolist())
+        return self
+
+
+#: Labels, weights of the classes in their order, and what is to be where labels are encoded.
+WEIGHTS = {
+    "strings, all": (STRINGS, [1.0, 5.0, 2.0], "refused"),
+    "strings, some": (STRINGS, [None, 5.0, None], "refused"),
+    "digits, all": (DIGITS, [1.0, 5.0, 2.0], "right"),
+    "digits, some": (DIGITS, [None, 5.0, None], "right, warned"),
+    "tens, all": (TENS, [1.0, 5.0, 2.0], "refused"),
+    "tens, some": (TENS, [None, 5.0, None], "refused"),
+    "from one, all": (FROM_ONE, [1.0, 5.0, 2.0], "refused"),
+    "from one, some": (FROM_ONE, [None, 5.0, None], "warned"),
+}
+
+
+@pytest.mark.parametrize(
+    ("meta", "case"),
+    [
+        (meta, case)
+        for meta in [*ENCODING, "probabilities", "alone"]
+        for case, (labels, *_) in WEIGHTS.items()
+        if not reads_out_of_bounds(meta, labels)
+    ],
+)
+def test_class_weights_in_meta_estimators_are_right_refused_or_warned(meta: str, case: str) -> None:
+    """Issue 17.2, the kind: of the wrong class without a word."""
+    labels, weights, want = WEIGHTS[case]
+    given = {label: w for label, w in zip(labels, weights, strict=True) if w is not None}
+    clf = Weighed(text_features="prototypes", class_weight=given)
+    y = np.array(labels)[CODES]
+    Weighed.noted.clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            if meta == "probabilities":
+                cross_val_predict(clf, X, y, cv=2, method="predict_proba")
+            else:
+                {**KEEPING, **ENCODING}[meta](clf).fit(X, y)
+        except ValueError as error:
+            assert "class_weight names" in str(error) and "encode y" in str(error)
+            got = ["refused"]
+        else:
+            assert Weighed.noted
+            right = all(noted == [w or 1.0 for w in weights] for noted in Weighed.noted)
+            told = any("class_weight names" in str(warning.message) for warning in caught)
+            got = ["right"] * right + ["warned"] * told
+    if meta == "alone":
+        want = "right, warned" if case == "digits, some" else "right"
+    assert ", ".join(got) == want
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ def test_bad_n_shots(n_shots: object) -> None:
         next(FewShotSplit(n_shots).split(Y, Y))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("bad", [None, np.nan, 1])
+def test_missing_labels_and_labels_of_several_types_are_refused(bad: Any) -> None:
+    """Issue 17.33, the kind: NaN was a class, None a message about '<'."""
+    y = ["cat", "cat", "dog", "dog", bad, bad]
+    with pytest.raises(ValueError, match=r"y has no label .* rows 4, 5|y holds labels of several"):
+        next(FewShotSplit(n_shots=1).split(y, y))
+
+
 # --- unlabelled samples ---------------------------------------------------------------------------
 
 NAMED = np.array(["ant", "bee", -1, "ant", "bee", -1, "ant", "bee"], dtype=object)

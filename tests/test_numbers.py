@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph import (
+    HeGraphAdapterClassifier,
+    HeGraphClassifier,
+    ZeroShotCLIPClassifier,
+    peers,
+)
 from skhegraph.peers import GDAClassifier, MAPLogisticRegression
 
 CLASSIFIERS = {
@@ -196,3 +202,62 @@ def test_three_hundred_classes_of_wildly_unequal_shots() -> None:
     proba = clf.predict_proba(text)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
     assert (proba.argmax(axis=1) == np.arange(300)).mean() > 0.9
+
+
+WEIGHTED = [
+    HeGraphClassifier,
+    ZeroShotCLIPClassifier,
+    HeGraphAdapterClassifier,
+    partial(HeGraphAdapterClassifier, fusion="probabilities"),
+    peers.CLAPClassifier,
+    peers.GDAClassifier,
+    peers.LPPlusPlusClassifier,
+    peers.MAPLogisticRegression,
+    peers.SSTextClassifier,
+    peers.TextStartedLogisticRegression,
+    peers.TipAdapterClassifier,
+]
+CODES = np.repeat([0, 1, 2], 6)
+ROWS = np.eye(3, 8)[CODES] + 0.3 * np.random.default_rng(0).normal(size=(18, 8))
+
+
+@pytest.mark.parametrize("make", WEIGHTED)
+def test_wild_weights_of_rows_are_refused_and_others_give_numbers(make: Any) -> None:
+    """`1e300` gave NaN, or a wrong answer, in some of the estimators."""
+    clf = make(text_features=np.eye(3, 8))
+    for value in (1e300, 1e-320, 1e51):
+        with pytest.raises(ValueError, match=r"sample_weight holds .*: give weights from 1e-50 to"):
+            clf.fit(ROWS, CODES, np.where(np.arange(18) == 3, value, 1.0))
+    rng = np.random.default_rng(0)
+    wild = [10.0 ** rng.uniform(-50, 50, 18), 10.0 ** (50 * rng.choice([-1, 0, 1], 18))]
+    wild += [np.where(mask, 1e50, 1e-50) for mask in (CODES == 0, CODES != 0, np.arange(18) == 0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in (ConvergenceWarning, FutureWarning, DeprecationWarning):  # torch's too
+            warnings.filterwarnings("ignore", category=kind)
+        for weight in [*wild, np.full(18, 1e50), np.full(18, 1e-50), rng.permutation(wild[0])]:
+            proba = clf.fit(ROWS, CODES, weight).predict_proba(ROWS)
+            np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
+
+
+def test_wild_weights_of_classes_are_refused_and_others_give_their_prior() -> None:
+    """`1e308` gave a prior of NaN."""
+    clf = HeGraphClassifier(text_features="prototypes")
+    for value in (1e308, 1e-320, 10**400, np.nan):
+        with pytest.raises(ValueError, match=r"class_weight=.*: expected for each label"):
+            clf.set_params(class_weight={0: value, 1: value, 2: 1.0}).fit(ROWS, CODES)
+    for values in ([1e50, 1e-50, 1.0], [np.float32(3), np.int8(2), True]):
+        clf.set_params(class_weight=dict(enumerate(values))).fit(ROWS, CODES)
+        want = np.log(np.array(values, dtype=float)) - np.log(float(sum(values)))
+        np.testing.assert_allclose(clf.log_prior_, want, rtol=1e-6)
+        assert np.isfinite(clf.predict_proba(ROWS)).all()
+
+
+def test_the_cache_weighs_rows_within_their_class_in_single_precision_too() -> None:
+    """A class whose rows all weigh `1e-50` had no cache for queries of float32."""
+    weight = np.where(CODES == 0, 1e-50, 1.0)
+    equal = HeGraphAdapterClassifier(text_features=np.eye(3, 8), visual_weight=1.0)
+    clf = equal.fit(ROWS, CODES, weight)
+    np.testing.assert_allclose(
+        clf.decision_function(ROWS.astype(np.float32)), clf.decision_function(ROWS), atol=1e-4
+    )

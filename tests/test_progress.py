@@ -17,5 +17,6 @@ def test_a_bar_with_its_total(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_item_26_no_bar_without_a_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 17.26."""
     monkeypatch.setattr(sys, "stderr", None)
     assert list(progress("abc", 3, shown=True, what="letters", unit="letter")) == list("abc")

@@ -67,7 +67,14 @@ ENCODED = "Meta-estimators that encode y"
         ([0, 1], {"0": "a", 1: "b"}, r"nothing for \[0\]"),
         (["0", "1"], {0: "a", 1: "b"}, r"nothing for \['0', '1'\].*of the type .* \(str"),
         # Encoded labels "0" to "11" have another order: "10" comes before "2".
-        (range(12), {str(i): f"n{i}" for i in range(12)}, r"nothing for \[0, 1, 2, 3, 4, ...\]"),
+        (
+            range(12),
+            {str(i): f"n{i}" for i in range(12)},
+            r"keys of class_names are strings, \['0', .* the integers 0 to 11.*make the keys "
+            r"integers, \{int\(key\): value .*labels are strings.*'10' is before '2': give "
+            "class_names as a list in the order of the sorted labels",
+        ),
+        ([*range(11)], {0: "a", **dict.fromkeys(map(str, range(11)), "n")}, r"nothing for \[1, 2"),
         ([0, 1], {0: "a", 1: "b", 2: "c"}, "holds 3 labels, and y the integers 0 to 1.*a list in"),
         (Y, ["ant", "bee"], "holds 2 names for 3 classes"),
         (Y, ["ant", "bee", "cat", "dog"], "holds 4 names for 3 classes"),
@@ -255,3 +262,21 @@ def test_one_versus_rest_of_two_classes_works_and_of_three_says_why_not(
     assert ovr.score(X[two], y[two]) > 0.9
     with pytest.raises(ValueError, match="OneVsRestClassifier hides which class"):
         OneVsRestClassifier(named(AS_LIST)).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("fotos", "negative_templates='fotos' is no preset.*Nearest: photo"),
+        ([], "negative_templates is empty"),
+        (3, "negative_templates must be a preset's name"),
+        ({"ant": "no ant"}, "the negative_templates mapping must be .*: missing 'bee'"),
+        ({"ant": [], "bee": "x"}, "the negative_templates mapping has no description of class 'a"),
+        ({"ant": 3, "bee": "x"}, "the negative_templates mapping has a int"),
+    ],
+)
+def test_errors_name_the_parameter_that_was_given(given: Any, message: str) -> None:
+    """Issue 17.28, the kind: they named `templates`."""
+    clf = HeGraphClassifier("skhegraph-tiny", negative_templates=given)
+    with pytest.raises((TypeError, ValueError), match=message):
+        clf.fit(np.eye(2, 128), ["ant", "bee"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -105,3 +106,12 @@ def test_names_alone_make_a_classifier() -> None:
 def test_names_that_make_none(params: dict, y: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ZeroShotCLIPClassifier(**params).fit(None, y)
+
+
+def test_many_names_alone_are_no_regression() -> None:
+    """scikit-learn warns that as many classes as samples could be one."""
+    names = [f"name {i:02d}" for i in range(40)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = ZeroShotCLIPClassifier(text_features=np.eye(40)).fit(None, names)
+    assert clf.classes_.tolist() == names

@@ -72,6 +72,8 @@ def weights_name(model_name: str, pretrained: str | os.PathLike[str] | None) -> 
         raise ValueError(f"model_name must be a non-empty str, got {model_name!r}.")
     if model_name in BUNDLED or model_name.startswith(("hf-hub:", "local-dir:")) or not pretrained:
         return None
+    if not isinstance(pretrained, (str, os.PathLike)):
+        raise TypeError(f"pretrained must be a tag, a path or None, got {pretrained!r}.")
     return os.fspath(pretrained)
 
 
@@ -108,7 +110,7 @@ def find_checkpoint(model_name: str, pretrained: str | None) -> Checkpoint:
         If the files are not there and cannot be fetched.
     """
     if model_name.startswith("local-dir:"):
-        folder = Path(model_name.removeprefix("local-dir:")).expanduser()
+        folder = Path(os.path.expanduser(model_name.removeprefix("local-dir:")))
         _check_folder(folder, model_name)
         return Checkpoint(f"local-dir:{folder}", None, f"local-dir:{folder}")
     if model_name.startswith("hf-hub:"):

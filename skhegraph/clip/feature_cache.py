@@ -3,7 +3,8 @@
 The key is a digest of the image's bytes and of all else that its features depend on, so a renamed
 or copied file is found again and a changed one is not. SQLite gives what a shared cache needs:
 short transactions that take turns, a kill at any moment rolls back what was not committed, and
-values are plain float32 bytes (nothing is unpickled), each with a checksum. It relies on the locks
+values are plain float32 bytes (nothing is unpickled), each with a checksum; a damaged one is as
+one that is not there. It relies on the locks
 of the file system: a store that several processes write must not lie on a network file system
 without them.
 
@@ -95,7 +96,13 @@ class FeatureStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], max_bytes: int | None = None) -> None:
-        self.path = Path(os.path.expanduser(os.fsdecode(folder))) / "features.sqlite"
+        whole = os.path.expanduser(os.fsdecode(folder))
+        if whole.startswith("~") or "\0" in whole:
+            why = (
+                "holds a null character" if "\0" in whole else "names a user without a home folder"
+            )
+            raise ValueError(f"cache_dir={whole!r} {why}: give a whole path.")
+        self.path = Path(whole) / "features.sqlite"
         self.max_bytes = max_bytes
         self._lock = threading.Lock()  # one connection for all threads
         _make_folder(self.path.parent)
@@ -175,18 +182,20 @@ class FeatureStore:
             db.execute("UPDATE total SET bytes = bytes")
 
     def find_model(self, name: str) -> list[Any] | None:
-        """What was added for a model whose files did not change since; else None."""
+        """What was added for a model whose files did not change since; None if not, or damaged."""
         with self._using() as db:
             query = "SELECT files, facts FROM models WHERE name = ?"
             known = db.execute(query, (name,)).fetchall()
-        for files, facts in known:
-            if is_unchanged(json.loads(files), if_gone=False):
-                return list(json.loads(facts))
+        for files, signed in known:
+            facts = _facts(files, signed)
+            if facts is not None and is_unchanged(json.loads(files), if_gone=False):
+                return facts
         return None
 
     def add_model(self, name: str, files: FileStamps, facts: Sequence[Any]) -> None:
         """Keep what is known of a model while its files are as they are, if the store can."""
-        values = (name, json.dumps(files, sort_keys=True), json.dumps(facts))
+        stamps = json.dumps(files, sort_keys=True)
+        values = (name, stamps, json.dumps([*facts, _facts_checksum(stamps, facts)]))
         with suppress(OSError), self._using() as db, _transaction(db):
             db.execute("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", values)
 
@@ -272,6 +281,19 @@ def _find(db: sqlite3.Connection, key: bytes, width: int) -> Entry | None:
 
 def _checksum(row: bytes, pixels: int) -> int:
     return zlib.crc32(row, zlib.crc32(str(pixels).encode()))
+
+
+def _facts(files: str, signed: str) -> list[Any] | None:
+    """What is known of a model, without its checksum; None if it is damaged."""
+    try:
+        *facts, checksum = json.loads(signed)
+    except (TypeError, ValueError):
+        return None
+    return facts if checksum == _facts_checksum(files, facts) else None
+
+
+def _facts_checksum(files: str, facts: Sequence[Any]) -> int:
+    return zlib.crc32(f"{files}{json.dumps(list(facts))}".encode())
 
 
 def _excess(db: sqlite3.Connection, max_bytes: int) -> int:

@@ -65,6 +65,7 @@ DAMAGED = (
     AssertionError,
     struct.error,
     zlib.error,
+    Warning,  # where the user has made errors of warnings
 )
 
 # From here on a JPEG file is decoded at half its size, whatever the model reads. It does not follow

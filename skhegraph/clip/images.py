@@ -31,12 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["ImageDecodeError", "as_image_list", "decode_image", "describe_source"]
 
 # Raise it whenever `decode_image` gives other pixels than before: stored features depend on them.
-_DECODING = 4
+_DECODING = 5
 
 _STRIP = 2**20  # pixels that are converted at a time, which bounds the memory that it takes
-_ROUNDING = (
-    0.01  # by how much a float image may leave 0..1: what a bicubic resize overshoots a little
-)
+# By how much a float image may leave 0..1: what a bicubic resize overshoots a little.
+_ROUNDING = 0.01
 _LONG = 300  # characters of a path that an error message shows
 _ACCEPTED = (
     "a path, bytes, an open binary file, a PIL image, a uint8 or float array (H, W) or "
@@ -210,6 +209,7 @@ def describe_source(source: Any) -> str:
     """
     if isinstance(source, (str, os.PathLike)):
         path = os.fsdecode(source)
+        path = path if path.isprintable() else repr(path)
         return path if len(path) <= _LONG else f"{path[:_LONG]}... ({len(path)} characters)"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"<{type(source).__name__}, {len(source)} long>"
@@ -217,7 +217,7 @@ def describe_source(source: Any) -> str:
     if isinstance(name, str) and name:
         return describe_source(name)
     shape = getattr(source, "shape", None)
-    if shape is not None:
+    if isinstance(shape, tuple):
         return f"<{type(source).__name__} of shape {tuple(shape)}>"
     return f"<{type(source).__name__}>"
 
@@ -242,15 +242,17 @@ def _is_record(value: Any) -> bool:
 
 
 def _undressed(item: Any) -> Any:
-    """What an item holds; in place of a path that raises, why it cannot be read."""
+    """What an item holds; in place of one that raises at once, why it cannot be read."""
     if _is_record(item):
         found = [item[key] for key in ("bytes", "path") if item.get(key) is not None]
         return found[0] if found else item
-    if isinstance(item, os.PathLike):
-        try:
+    try:
+        if isinstance(item, os.PathLike):
             os.fspath(item)
-        except DAMAGED as error:
-            return _Unreadable(item, error)
+        if isinstance(item, memoryview) and not item.c_contiguous:
+            return item.tobytes()
+    except DAMAGED as error:
+        return _Unreadable(item, error)
     return item
 
 
@@ -262,7 +264,7 @@ def _type_name(value: Any) -> str:
 
 def is_file(value: Any) -> bool:
     """Tell an open file."""
-    return hasattr(value, "read")
+    return callable(getattr(value, "read", None))
 
 
 def _content(file: Any) -> bytes:
@@ -355,14 +357,16 @@ def read_all(file: Any) -> bytes:
     data = file.read()
     if position is not None:
         file.seek(position)
-    if position and len(data) == 0:
+    if position and data in (b"", ""):
         raise ImageDecodeError(
             f"the file is at its end (position {position}), where nothing is left to read: call "
             "file.seek(0)"
         )
-    if not isinstance(data, bytes):
+    if isinstance(data, str):
         raise ImageDecodeError("the file is open in text mode; open it with mode 'rb'")
-    return data
+    if not isinstance(data, (bytes, bytearray)):
+        raise ImageDecodeError(f"its read() gave {_type_name(data)}, expected bytes")
+    return bytes(data)
 
 
 def _tensor_to_hwc(tensor: Any) -> np.ndarray:
@@ -449,7 +453,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    unit = _value_of_white(image)
+    scale = _scale_to_255(image)
     width, height = image.size
     rgb = Image.new("RGB", image.size)
     if DARK in image.info:
@@ -457,15 +461,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
-        rgb.paste(_strip_to_rgb(image.crop(box), unit), box)
+        rgb.paste(_strip_to_rgb(image.crop(box), scale), box)
     return rgb
 
 
-def _value_of_white(image: Image.Image) -> float:
-    """Value of a white pixel by 255 in an image of wide numbers, whose range is checked."""
+def _scale_to_255(image: Image.Image) -> float:
+    """255 by the value of white in an image of wide numbers, whose range is checked."""
     if image.mode == "F":
         _check_range(np.asarray(image))
-        return 1 / 255
+        return 255.0
     if not image.mode.startswith("I"):
         return 1.0
     # Pillow clips these at 255. "I" is 32-bit: 16-bit files in older versions of Pillow.
@@ -478,19 +482,19 @@ def _value_of_white(image: Image.Image) -> float:
     if not image.mode.startswith("I;16") and high <= 255:
         return 1.0
     note_if_dark(image, high)
-    return 257.0
+    return 1 / 257
 
 
-def _strip_to_rgb(image: Image.Image, unit: float) -> Image.Image:
+def _strip_to_rgb(image: Image.Image, scale: float) -> Image.Image:
     from PIL import Image
 
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32)
-        grey = _round(values / np.float32(unit))
+        grey = _round(values * np.float32(scale))
         if isinstance(clear := image.info.get("transparency"), int):
             grey[values == clear] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")

@@ -71,10 +71,11 @@ def build_prompts(
     [['a small animal that purrs.']]
     """
     names = _check_class_names(class_names)
+    what = "negative_templates" if negative else "templates"  # the parameter of an estimator
     if isinstance(templates, Mapping):
-        _check_keys(names, templates)
-        return [_descriptions(name, templates[name]) for name in names]
-    formats = _formats(templates, negative)
+        _check_keys(what, names, templates)
+        return [_descriptions(what, name, templates[name]) for name in names]
+    formats = _formats(what, templates, negative)
     return [[template.format(name) for template in formats] for name in names]
 
 
@@ -157,30 +158,30 @@ def _check_class_names(class_names: Sequence[str]) -> list[str]:
     return [str.__str__(name) for name in names]  # of an enumeration's member its text
 
 
-def _formats(templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
+def _formats(what: str, templates: str | Sequence[str], negative: bool) -> tuple[str, ...]:
     """Return the format strings of a preset or of the user, checked."""
     if isinstance(templates, str) and templates in PRESETS:
         preset = PRESETS[templates]
         return preset.negative_templates if negative else preset.templates
     if isinstance(templates, str):
-        _check_is_no_misspelt_preset(templates)
+        _check_is_no_misspelt_preset(what, templates)
         templates = (templates,)
     elif not isinstance(templates, (Sequence, np.ndarray)):
-        raise TypeError(f"templates must be {_FORMS}, got {type(templates).__name__}.")
+        raise TypeError(f"{what} must be {_FORMS}, got {type(templates).__name__}.")
     if len(templates) == 0:
-        raise ValueError(f"templates is empty. Accepted: {_FORMS}.")
+        raise ValueError(f"{what} is empty. Accepted: {_FORMS}.")
     for template in templates:
         _check_template(template)
     return tuple(templates)
 
 
-def _check_is_no_misspelt_preset(template: str) -> None:
+def _check_is_no_misspelt_preset(what: str, template: str) -> None:
     if "{" in template:
         return
     close = difflib.get_close_matches(template.lower(), PRESETS, n=3, cutoff=0.5)
     hint = f"Nearest: {', '.join(close)}." if close else f"Presets: {', '.join(PRESETS)}."
     raise ValueError(
-        f"templates={template!r} is no preset and has no '{{}}' for the class name. "
+        f"{what}={template!r} is no preset and has no '{{}}' for the class name. "
         f"{hint} Accepted: {_FORMS}."
     )
 
@@ -201,13 +202,13 @@ def _check_template(template: str) -> None:
         )
 
 
-def _check_keys(names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> None:
+def _check_keys(what: str, names: list[str], mapping: Mapping[str, str | Sequence[str]]) -> None:
     """Refuse a mapping that lacks a name; it may hold more, as folds may lack a class."""
     missing = [name for name in names if name not in mapping]
     if missing:
         extra = [key for key in mapping if key not in set(names)]
         raise ValueError(
-            "the keys of the templates mapping must be the class names: missing "
+            f"the keys of the {what} mapping must be the class names: missing "
             + _shown(missing)
             + (f"; not a class {_shown(extra)}" if extra else "")
             + "."
@@ -219,17 +220,17 @@ def _shown(keys: list[str]) -> str:
     return ", ".join(map(repr, keys[:5])) + (", ..." if len(keys) > 5 else "")
 
 
-def _descriptions(name: str, value: str | Sequence[str]) -> list[str]:
+def _descriptions(what: str, name: str, value: str | Sequence[str]) -> list[str]:
     """Return the descriptions of one class, checked; a '{}' in one is the place of its name."""
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, (Sequence, np.ndarray)):
         raise TypeError(
-            f"the templates mapping has a {type(value).__name__} for class {name!r}: give a "
+            f"the {what} mapping has a {type(value).__name__} for class {name!r}: give a "
             "description or a list of them (of a function, what it returns for the name)."
         )
     if len(value) == 0:
-        raise ValueError(f"the templates mapping has no description of class {name!r}.")
+        raise ValueError(f"the {what} mapping has no description of class {name!r}.")
     for text in value:
         if not isinstance(text, str) or not text.strip():
             raise TypeError(

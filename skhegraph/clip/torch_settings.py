@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 #: Held while a model is built: torch's default type is one for the process.
 building = threading.RLock()
@@ -12,10 +12,16 @@ building = threading.RLock()
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Build, train or run a model whatever device, autocast or inference mode the caller has."""
+    """Build, train or run a model whatever device, autocast or gradients the caller has set."""
     import torch
 
-    with torch.device("cpu"), torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         yield
 
 

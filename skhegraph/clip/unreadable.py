@@ -113,6 +113,8 @@ def _no_file(path: str | bytes) -> str | None:
     if os.path.isdir(path):
         return FOLDER
     if not os.path.exists(path):
+        if path[:1] in ("~", b"~"):
+            return "no such file: '~' is not expanded, os.path.expanduser(path) does it"
         return "a broken link" if os.path.islink(path) else "no such file"
     if not os.path.isfile(path):
         return "it is a pipe, a socket or a device, which is not opened: pass a file or its bytes"

@@ -391,10 +391,11 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         if not w:
             return text
         rows = np.arange(len(self.cache_labels_))
-        labels = csr_array((self.cache_weights_.astype(Z.dtype), (rows, self.cache_labels_)))
+        shots = np.bincount(self.cache_labels_, weights=self.cache_weights_)
+        share = self.cache_weights_ / shots[self.cache_labels_]
+        labels = csr_array((share.astype(Z.dtype), (rows, self.cache_labels_)))
         cosine = Z @ self.cache_keys_.T.astype(Z.dtype)
-        shots = np.bincount(self.cache_labels_, weights=self.cache_weights_).astype(Z.dtype)
-        cache = cache_logits(cosine, labels, shots, self.sharpness_, np.exp)
+        cache = cache_logits(cosine, labels, np.ones_like(shots, Z.dtype), self.sharpness_, np.exp)
         if self.fusion_ == "logits":
             fused: Floats = text + w * cache
             return fused

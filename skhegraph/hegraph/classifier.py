@@ -112,7 +112,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     class_weight : {"balanced"}, dict or None, default="balanced"
         How much the classes count in the log-loss, and how likely they are before an image is
         seen. ``"balanced"``: equally, however many rows each has, since a support set is drawn by
-        hand. None: as often as their rows. A mapping from label to weight multiplies that.
+        hand. None: as often as their rows. A mapping from label to weight multiplies that; labels
+        that it lacks count once. Name every label in a meta-estimator that encodes them (voting,
+        stacking, bagging, ...): of some integers, or where a fold lacks one, it cannot be told.
     unknown_label : str, int or None, default=None
         What `predict` returns for a row that is NaN throughout, as `CLIPFeatures` gives for an
         unreadable image with ``on_error="nan"`` (None raises), and for a row below
@@ -405,7 +407,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             updated._remember_members(classes)
             n_seen = num_samples(X)
             if fitted:
-                rows, others = self._followed_by(rows, others)
+                later = rows.y
+                rows, others = self._followed_by(rows.take(rows.weight > 0), others)
+                seen = np.union1d(self.labels_seen_, later) if len(later) else seen
                 n_seen += self.n_samples_seen_
                 labels = self.classes_[self.support_labels_]
                 named = np.setdiff1d(self.classes_, labels)  # their rows, if any, are in `rows` now
@@ -457,7 +461,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             if source and len(support.y):
                 some, named = calibration_rows(support), support.named
                 labels = self.classes_ if named is None else self.classes_[~named.mask]
-                warn_if_useless(support.X[some], support.y[some], support.positive, labels, source)
+                few = support.X[some], support.y[some], support.positive, labels, source
+                warn_if_useless(*few, bundled=self._text_is_bundled())
             unlabelled = Unlabelled.of(others, rows, support)
             support, adapted, guess = adapt_graph(
                 support, unlabelled, prior, self._strengths(), bool(source)

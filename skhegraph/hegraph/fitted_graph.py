@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from skhegraph.clip.torch_settings import own_settings
 from skhegraph.feature_classifier import LinearFeatureClassifier, softmax_rows
 from skhegraph.hegraph.adaptation import Adapted, branches
 from skhegraph.hegraph.class_graph import acting_edges
@@ -168,7 +169,8 @@ class FittedGraph(LinearFeatureClassifier):
         if self.n_unlabelled_:
             with_images = np.arange(len(self.classes_))
         edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
-        return edge_lists(self.graph_, edges, with_images)
+        with own_settings():
+            return edge_lists(self.graph_, edges, with_images)
 
     # --- what a fit leaves ----------------------------------------------------------------------
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
-from skhegraph.hegraph.graph import RELATIONS, normalise
+from skhegraph.hegraph.graph import RELATIONS, HeteroData, normalise
 from skhegraph.support import Floats
 
 

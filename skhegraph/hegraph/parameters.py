@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrc
 
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
-from skhegraph.labels import ENCODED, are_encoded, brief, may_be_others
-from skhegraph.support import Floats, Ints, Support
+from skhegraph.labels import ENCODED, and_another, are_encoded, brief
+from skhegraph.support import (
+    LARGEST_WEIGHT,
+    LEAST_WEIGHT,
+    Floats,
+    Ints,
+    Support,
+    weights_in_range,
+)
 
 #: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
 #: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
@@ -38,10 +45,10 @@ def class_prior(
     if isinstance(class_weight, dict):
         _check_labels_of(class_weight, classes)
         factors = np.array([class_weight.get(label, 1.0) for label in classes])
-    if not (factors.dtype.kind in "iuf" and np.isfinite(factors).all() and (factors > 0).all()):
+    if factors.dtype.kind not in "iuf" or not weights_in_range(factors).all():
         raise ValueError(
-            f"class_weight={reprlib.repr(class_weight)}: expected a positive finite weight for "
-            "each label."
+            f"class_weight={reprlib.repr(class_weight)}: expected for each label a positive "
+            f"weight, from {LEAST_WEIGHT:g} to {LARGEST_WEIGHT:g}."
         )
     shots = support.shots
     if support.named is not None:
@@ -51,7 +58,10 @@ def class_prior(
 
 
 def _check_labels_of(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> None:
-    """Refuse weights of labels that are misspelt, and warn of those that may be of others."""
+    """Refuse weights of labels that are misspelt, and warn of those that may be of others.
+
+    Those of all integers 0 to n_classes - 1 are not: an encoder leaves such labels as they are.
+    """
     labels = set(classes.tolist())
     unknown = [label for label in class_weight if label not in labels]
     missing = [label for label in classes if label not in class_weight]
@@ -61,11 +71,12 @@ def _check_labels_of(class_weight: Mapping[Any, float], classes: NDArray[Any]) -
             f"{brief(missing)}: give the labels as they are in y ({type(classes[0]).__name__})."
             + (ENCODED if are_encoded(classes) else "")
         )
-    if may_be_others(class_weight, classes):
+    if class_weight and (unknown or missing) and are_encoded(classes):
         warnings.warn(
-            f"class_weight holds {len(class_weight)} labels, and y the integers 0 to "
+            f"class_weight names {brief(class_weight)}, and y holds the integers 0 to "
             f"{len(classes) - 1}: if a meta-estimator that encodes y has put these in place of "
-            "yours, the weights are of other classes. Then give sample_weight instead.",
+            "yours, the weights are of other classes. Name every label in y and no other, with 1 "
+            "for those that count once, or give sample_weight instead.",
             UserWarning,
             stacklevel=5,
         )
@@ -90,6 +101,13 @@ def check_unknown_label(
             f"labels ({type(classes[0]).__name__}), so one array cannot hold both."
             + (ENCODED if are_encoded(classes) else "")
         )
+    try:
+        and_another(classes, label)
+    except OverflowError as error:
+        raise ValueError(
+            f"unknown_label={label!r} and the labels, {classes.min()} to {classes.max()}, fit into "
+            "no type of integers together: choose another label."
+        ) from error
 
 
 def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
@@ -121,13 +139,16 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
                 return
 
 
-def warn_if_useless(X: Floats, y: Ints, text: Floats, classes: NDArray[Any], source: str) -> None:
-    """Warn where the text tells nothing of the images: names not known, or of another CLIP.
+def warn_if_useless(
+    X: Floats, y: Ints, text: Floats, classes: NDArray[Any], source: str, *, bundled: bool = False
+) -> None:
+    """Warn where the text tells nothing of the images: its names, say, are not known to the CLIP.
 
     The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
     half as far from always as chance is, even if no class is favoured over all rows, and must not
     rule out (at `BY_CHANCE`) that it is right by chance. Where cosines are as small as those of
-    unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP.
+    unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP; not
+    where it is of a `bundled` one, whose cosines are as small with images of its own.
     """
     cosines, n_features = X @ text.T, X.shape[1]
     n_rows, n_classes = cosines.shape
@@ -137,26 +158,24 @@ def warn_if_useless(X: Floats, y: Ints, text: Floats, classes: NDArray[Any], sou
     by_chance = bdtrc(hits - 1, n_rows, 1 / n_classes)
     if bdtr(hits, n_rows, useful) > 0.01 or by_chance < BY_CHANCE:
         return
-    what = (
-        f"{source} classifies {hits} of {n_rows} support rows right, hardly better than chance "
-        f"({n_rows / n_classes:.0f})"
-    )
     size = float(np.sqrt(np.square(cosines).mean()))
-    if size <= UNRELATED / np.sqrt(n_features):
-        message = (
-            f"{what}, and its cosine with X is {size:.2f} (root mean square), as of unrelated "
-            "features: it tells nothing of these images. If X is of the same CLIP, that does not "
-            "know the names (numbers, say, or another language): give others in class_names or "
-            "templates; if X is of another CLIP, take both from one, as make_hegraph_pipeline "
-            "does; text_features='prototypes' does without text."
+    if size <= UNRELATED / np.sqrt(n_features) and not bundled:
+        why = (
+            f". Its cosine with X is {size:.2f} (root mean square), as of unrelated features: if X "
+            "is of another CLIP, take both from one, as make_hegraph_pipeline does. If not, give"
         )
     else:
         some = text[:1000]  # enough to name two
         alike = some @ some.T - 2 * np.eye(len(some))
         one, other = np.unravel_index(int(alike.argmax()), alike.shape)
-        message = (
-            f"{what}: it tells nothing of these images, and holds {str(classes[one])!r} and "
-            f"{str(classes[other])!r} for alike (cosine {alike[one, other]:.2f}). Give other names "
-            "or descriptions (class_names, templates), or set text_features='prototypes'."
+        why = (
+            f", and holds {str(classes[one])!r} and {str(classes[other])!r} for alike (cosine "
+            f"{alike[one, other]:.2f}). Give"
         )
-    warnings.warn(message, UserWarning, stacklevel=5)
+    warnings.warn(
+        f"{source} classifies {hits} of {n_rows} support rows right, hardly better than chance "
+        f"({n_rows / n_classes:.0f}): it tells nothing of these images{why} other names or "
+        "descriptions (class_names, templates), or set text_features='prototypes'.",
+        UserWarning,
+        stacklevel=5,
+    )

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.data import HeteroData
 
 from skhegraph.descent import cosine_rates, descend, shuffled_batches
+from skhegraph.hegraph.graph import HeteroData
 from skhegraph.hegraph.logits import cache_logits, text_logits
 from skhegraph.hegraph.network import HeteroGraphNetwork, PathWeights
 from skhegraph.support import Floats, Support
@@ -189,7 +189,9 @@ def train_jointly(
         return torch.as_tensor(array, dtype=torch.float32, device=device)
 
     tau = support.logit_scale
-    X, onehot, weight = tensor(support.X), tensor(support.onehot), tensor(support.sample_weight)
+    X, weight = tensor(support.X), tensor(support.sample_weight)
+    of_class = support.onehot / support.shots  # in double: single precision holds no wild weights
+    share, others = tensor(of_class), tensor(1 - of_class)
     y = torch.as_tensor(support.y, dtype=torch.long, device=device)
     shift = None if own_shift is None else tensor(own_shift)
     has_rest = torch.bincount(y)[y] > 1
@@ -204,8 +206,7 @@ def train_jointly(
             return value
         keys = F.normalize(node_norm * X + network.visual_shift()[y], dim=1)  # Eq. 6
         cosine = (x @ keys.T).scatter(1, rows[:, None], -torch.inf)
-        shots = onehot.sum(dim=0) - onehot[rows]
-        visual = tau * cache_logits(cosine, onehot, shots, sharpness, torch.exp)
+        visual = tau * cache_logits(cosine, share, others[rows], sharpness, torch.exp)
         return value + loss_weight * (w @ F.cross_entropy(visual, labels, reduction="none"))
 
     batches = shuffled_batches(len(support.y), batch_size, n_epochs, rng)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from numbers import Integral
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from skhegraph.inspection.markup import (
     thumbnail,
 )
 from skhegraph.inspection.steps import features_of, final_classifier
-from skhegraph.labelled_rows import refuse_missing_labels, unreadable_rows
+from skhegraph.labelled_rows import check_labels, unreadable_rows
 from skhegraph.support import Floats, Ints
 
 #: Pictures behind the cells of the confusion matrix, or on the contact sheets, in all: with them a
@@ -77,7 +78,7 @@ def report(
     labels : array-like of shape (n_images,) or None, default=None
         Their true labels, of `classes_`. None makes contact sheets.
     path : path, default="report.html"
-        File to write; one that exists is replaced.
+        File to write, "~" expanded; one that exists is replaced.
     features : array-like of shape (n_images, n_features) or None, default=None
         Features of the images, so that they are not encoded again. None asks the pipeline.
     support_images : list of images or None, default=None
@@ -136,7 +137,7 @@ def report(
 
     check_pandas_support("report")
     check_scalar(n_shown, "n_shown", Integral, min_val=1)
-    clf, file = final_classifier(model), Path(path)
+    clf, file = final_classifier(model), Path(os.path.expanduser(os.fspath(path)))
     if not file.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: there is no folder {str(file.parent)!r}.")
     if file.is_dir():
@@ -152,8 +153,11 @@ def report(
     unreadable = _unreadable([listed[i] for i in np.flatnonzero(~readable)], ~readable)
     title = f"{type(clf).__name__} on {len(listed)} image{'s' if len(listed) != 1 else ''}"
     body = "\n".join([_head(title, answers), *parts, unreadable])
-    # Names of files that are no text are written with backslashes.
-    file.write_text(page(title, body), encoding="utf-8", errors="backslashreplace")
+    with TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent) as folder:
+        whole = Path(folder, file.name)  # or absent, on a full disk
+        # Names of files that are no text are written with backslashes.
+        whole.write_text(page(title, body), encoding="utf-8", errors="backslashreplace")
+        os.replace(whole, file)
     return file
 
 
@@ -174,7 +178,7 @@ def _features(model: Any, clf: Any, images: Any, features: Any, n_images: int) -
 
 def _codes(labels: Any, classes: NDArray[Any], n_images: int) -> Ints:
     """Index into `classes` of each label."""
-    refuse_missing_labels(labels, "labels")
+    check_labels(labels, "labels")
     given = np.asarray(labels)
     if given.shape != (n_images,):
         raise ValueError(

@@ -260,7 +260,8 @@ def shrunk_discriminant(support: Support) -> tuple[Floats, Floats]:
     scatter = residual.T @ residual
     between = shots @ np.square(means - shots @ means / n)
     variance = (np.trace(scatter) + between.sum()) / max(n - 1, 1)  # D t
-    variance = max(float(variance), np.finfo(np.float64).tiny ** 0.5)
+    info = np.finfo(np.float64)  # not less than rounding leaves of great weights
+    variance = max(float(variance), info.eps * np.trace(scatter), info.tiny**0.5)
     S = (scatter + variance * np.eye(width)) / (max(n - len(shots), 0.0) + width)
     scale = np.mean(BETWEEN_SHARE * shots / (1 + BETWEEN_SHARE * shots))
     centre = means.mean(axis=0)

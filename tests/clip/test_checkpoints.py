@@ -18,6 +18,7 @@ import open_clip
 import pytest
 import torch
 
+from skhegraph import CLIPFeatures, ZeroShotCLIPClassifier
 from skhegraph.clip.checkpoints import find_checkpoint
 from skhegraph.clip.model import load_backbone
 
@@ -64,6 +65,16 @@ def test_bare_file_takes_the_preprocessing_of_the_published_weights(tmp_path):
 def test_unknown_names(model_name, pretrained, message):
     with pytest.raises(ValueError, match=message):
         load_backbone(model_name, pretrained, "cpu")
+
+
+def test_names_that_are_no_paths(tmp_path):
+    """Issue 17.28, the kind: errors of Python's that named neither parameter."""
+    for step in (CLIPFeatures, ZeroShotCLIPClassifier):
+        fit = step("ViT-B-32", 5, device="cpu").fit
+        with pytest.raises(TypeError, match="pretrained must be a tag, a path or None, got 5"):
+            fit([np.zeros((2, 2))] * 2) if step is CLIPFeatures else fit(None, ["a cat", "a dog"])
+    with pytest.raises(FileNotFoundError, match="model_name='local-dir:~nobody-there/x'"):
+        load_backbone("local-dir:~nobody-there/x", device="cpu")
 
 
 def test_incomplete_folders(small_config, tmp_path):

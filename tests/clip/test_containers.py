@@ -139,6 +139,40 @@ def test_a_path_that_raises_is_one_unreadable_image(rgb, tmp_path):
         np.testing.assert_array_equal(np.isnan(X).all(axis=1), [False, True, False])
 
 
+def test_odd_files_and_views_of_memory(rgb, tmp_path):
+    """Issue 17.24: each is read, or is one unreadable image with a reason that is true."""
+    content = io.BytesIO()
+    Image.fromarray(rgb).save(content, "PNG")
+    data = content.getvalue()
+
+    class Reads:
+        def __init__(self, what):
+            self.read = (lambda: what) if what != 5 else 5
+            self.shape = 5  # of no array
+
+    twice = memoryview(bytes(np.repeat(np.frombuffer(data, np.uint8), 2)))[::2]
+    for source in (twice, Reads(bytearray(data)), Reads(data)):
+        np.testing.assert_array_equal(decode_image(source), rgb)
+    released = memoryview(data)
+    released.release()
+    odd = {
+        "<memoryview>: it raised ValueError: .*released": released,
+        r"<Reads>: its read\(\) gave NoneType, expected bytes": Reads(None),
+        "<Reads>: the file is open in text mode": Reads("text"),
+        "<Reads>: got .*Reads, expected a path": Reads(5),
+        r"'a\\nb.png': no such file": "a\nb.png",
+        "~/a.png: no such file: '~' is not expanded": "~/a.png",
+    }
+    for cache_dir in (None, tmp_path):
+        clip = CLIPFeatures("skhegraph-tiny", device="cpu", cache_dir=cache_dir)
+        for message, source in odd.items():
+            with pytest.raises(ValueError, match=message):
+                clip.transform([data, source])
+        with pytest.warns(UserWarning, match="6 of 7 images cannot be read"):
+            X = clip.set_params(on_error="nan").transform([data, *odd.values()])
+        assert np.isnan(X).all(axis=1).tolist() == [False] + 6 * [True]
+
+
 def test_what_to_do_with_what_is_no_path(tmp_path):
     """Issue 17.28."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

@@ -60,6 +60,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_item_4_file_changed_between_digest_and_decoding(monkeypatch, tmp_path):
+    """Issue 17.4."""
     path, store = tmp_path / "photo.png", tmp_path / "store"
     path.write_bytes(png(20))
     old, new = tiny().transform([png(20)]), tiny().transform([png(240)])
@@ -78,7 +79,7 @@ def test_item_4_file_changed_between_digest_and_decoding(monkeypatch, tmp_path):
 
 
 def test_item_4_a_file_is_read_once(tmp_path):
-    """An audit hook sees every file that the interpreter opens."""
+    """Issue 17.4: an audit hook sees every file that the interpreter opens."""
     path = tmp_path / "photo.png"
     path.write_bytes(png(20))
     code = (
@@ -111,6 +112,7 @@ class Stream(io.RawIOBase):
 
 
 def test_item_4_a_stream_that_cannot_seek_works_with_a_store(tmp_path):
+    """Issue 17.4."""
     expected = tiny().transform([Stream(png(20))])
     for _ in range(2):
         got = tiny(cache_dir=tmp_path).transform([Stream(png(20))])
@@ -119,6 +121,7 @@ def test_item_4_a_stream_that_cannot_seek_works_with_a_store(tmp_path):
 
 
 def test_item_4_max_pixels_holds_on_a_warm_store(passes, tmp_path):
+    """Issue 17.4."""
     path = tmp_path / "photo.png"
     path.write_bytes(png(20, size=11))
     then = time.time() - 100
@@ -150,6 +153,7 @@ def test_item_4_max_pixels_holds_on_a_warm_store(passes, tmp_path):
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("n_views", [3, 8, 10, 50])
 def test_item_12_no_pass_has_more_views_than_a_batch(n_views, stored, images, passes, tmp_path):
+    """Issue 17.12."""
     clip = tiny(batch_size=8, n_views=n_views, cache_dir=tmp_path if stored else None)
     X = clip.fit_transform(images[:5])
     assert max(passes) <= 8 and sum(passes) == 5 * n_views
@@ -164,6 +168,7 @@ def test_item_12_no_pass_has_more_views_than_a_batch(n_views, stored, images, pa
 def test_item_30_finished_batches_are_kept_whatever_ends_the_call(
     error, images, monkeypatch, tmp_path
 ):
+    """Issue 17.30."""
     encode, calls = Backbone.encode_pixels, itertools.count(1)
 
     def interrupted(self, pixels):
@@ -182,6 +187,7 @@ def test_item_30_finished_batches_are_kept_whatever_ends_the_call(
 
 
 def test_item_30_a_signal_in_a_long_call(tmp_path):
+    """Issue 17.30."""
     code = (
         "import sys, time, numpy as np\n"
         "from skhegraph import CLIPFeatures\n"
@@ -219,6 +225,7 @@ def test_copies_within_a_call_are_encoded_once(passes, tmp_path):
 
 @pytest.mark.parametrize("n_processes", [2, 3])
 def test_item_31_processes_on_one_cold_store_share_the_work(n_processes, tmp_path):
+    """Issue 17.31."""
     code = (
         "import sys, time, numpy as np\n"
         "from skhegraph import CLIPFeatures\n"
@@ -260,6 +267,7 @@ def test_item_31_processes_on_one_cold_store_share_the_work(n_processes, tmp_pat
 
 
 def test_item_26_cache_dir_expands_the_home_folder(images, monkeypatch, tmp_path):
+    """Issue 17.26."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -268,8 +276,18 @@ def test_item_26_cache_dir_expands_the_home_folder(images, monkeypatch, tmp_path
     assert not list((tmp_path / "here").iterdir())
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x", "a\0b"])
+def test_a_cache_dir_that_cannot_be_is_refused(name, images, monkeypatch, tmp_path):
+    """Issue 17.26, the kind: it made a folder of that name; a null was an error of Python's."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"cache_dir='(~nobody|a).*: give a whole path"):
+        CLIPFeatures(TINY, device="cpu", cache_dir=name).transform(images)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("method", ["fit", "transform", "fit_transform"])
 def test_item_26_an_empty_cache_dir_is_refused(method, images, monkeypatch, tmp_path):
+    """Issue 17.26."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="cache_dir='' names no folder"):
         getattr(tiny(cache_dir=""), method)(images)
@@ -280,6 +298,7 @@ def test_item_26_an_empty_cache_dir_is_refused(method, images, monkeypatch, tmp_
 
 
 def test_item_31_a_cache_dir_that_names_a_file(images, tmp_path):
+    """Issue 17.31."""
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(NotADirectoryError, match=r"cache_dir='.*' is a file, or lies in one"):
@@ -287,6 +306,7 @@ def test_item_31_a_cache_dir_that_names_a_file(images, tmp_path):
 
 
 def test_item_31_a_relative_cache_dir_is_of_the_working_directory(images, monkeypatch, tmp_path):
+    """Issue 17.31."""
     clip = tiny(cache_dir="store")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -306,6 +326,7 @@ def test_one_bar_for_all_images_of_a_call_with_a_store(images, capsys, tmp_path)
 
 @pytest.mark.parametrize("stored", [False, True])
 def test_item_26_verbose_without_a_standard_error(stored, images, monkeypatch, tmp_path):
+    """Issue 17.26."""
     monkeypatch.setattr(sys, "stderr", None)
     X = tiny(verbose=1, cache_dir=tmp_path if stored else None).transform(images)
     assert X.shape == (30, 128)

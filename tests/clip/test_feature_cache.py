@@ -227,6 +227,7 @@ def test_bound_evicts_the_oldest(tmp_path: Path) -> None:
 
 
 def test_item_31_the_file_shrinks_with_its_rows(tmp_path: Path) -> None:
+    """Issue 17.31."""
     with FeatureStore(tmp_path) as store:
         store.add(entries(range(2000), width=512))
         large = store.size()
@@ -243,6 +244,7 @@ def test_item_31_the_file_shrinks_with_its_rows(tmp_path: Path) -> None:
 
 
 def test_item_31_a_bound_on_a_store_that_is_there_shrinks_it(tmp_path: Path) -> None:
+    """Issue 17.31."""
     images = list(np.random.default_rng(0).random((300, 8, 8)))
     clip = CLIPFeatures(TINY, device="cpu", cache_dir=tmp_path)
     clip.transform(images)
@@ -278,3 +280,22 @@ def test_what_is_known_of_a_model_while_its_files_do_not_change(tmp_path: Path) 
         assert store.find_model("one") == ["other", 4]
         files[1].unlink()
         assert store.find_model("one") is None
+
+
+@pytest.mark.parametrize("column", ["facts", "files"])
+@pytest.mark.parametrize(
+    "damage",
+    ["''", "'[1, 2'", "NULL", "5", "x'00ff'", "'[]'", "'{{}}'", "substr({0}, 1, 20)",
+     "replace({0}, '1', '2')"],
+)  # fmt: skip
+def test_damaged_facts_are_as_none(column: str, damage: str, tmp_path: Path) -> None:
+    """Invalid JSON was an error of JSON in every later call."""
+    weights, facts = tmp_path / "weights", ["fingerprint1", 4]
+    weights.write_text("first")
+    with FeatureStore(tmp_path) as store:
+        store.add_model("one", stamp_files([weights]), facts)
+        with closing(sqlite3.connect(store.path)) as db, db:
+            db.execute(f"UPDATE models SET {column} = {damage.format(column)}")
+        assert store.find_model("one") is None
+        store.add_model("one", stamp_files([weights]), facts)
+        assert store.find_model("one") == facts

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from functools import cache
 
@@ -225,6 +226,7 @@ def raise_in(module, error):
     ],
 )  # fmt: skip
 def test_item_10_mistakes_and_a_full_memory_are_no_bad_image(module, error, damage, monkeypatch):
+    """Issue 17.10."""
     data = encoded(Image.new("RGB", (2, 2)), "PNG")
     sources = [data, Image.open(io.BytesIO(data))]
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: raise_in(module, error))
@@ -243,6 +245,7 @@ def test_item_10_mistakes_and_a_full_memory_are_no_bad_image(module, error, dama
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="limits of files: Linux alone")
 @pytest.mark.parametrize("read", [decode_image, read_image])
 def test_item_10_too_many_open_files_are_no_bad_images(read, tmp_path):
+    """Issue 17.10."""
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(Image.new("RGB", (2, 2)), "PNG"))
     read(path)  # what is imported is imported
@@ -257,6 +260,8 @@ def test_item_10_too_many_open_files_are_no_bad_images(read, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 def test_item_10_a_machine_without_room_is_no_bad_image(number):
+    """Issue 17.10."""
+
     class File(io.BytesIO):
         def read(self, *args):
             raise OSError(number, "no room")
@@ -303,15 +308,32 @@ JUNK = [
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("number", range(len(JUNK)))
 def test_item_17_junk_in_the_metadata_is_no_orientation(kind, number):
+    """Issue 17.17."""
     options = {"dpi": (72, 72)} if kind == "JPEG" else {}
     data = encoded(Image.new("RGB", (8, 4), "red"), kind, exif=JUNK[number], **options)
     size = (4, 8) if number == 5 else (8, 4)
     for source in (data, Image.open(io.BytesIO(data))):
         assert decode_image(source).size == size
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_image(data).size in ((8, 4), size)
+
+
+def test_a_warning_of_pillow_that_is_an_error_is_one_unreadable_image(monkeypatch):
+    data = encoded(Image.new("RGB", (2, 2)), "PNG")
+    monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", lambda self: warnings.warn("odd", stacklevel=1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageDecodeError, match="UserWarning: odd"):
+            decode_image(data)
 
 
 @pytest.mark.parametrize("error", [struct.error, SyntaxError, TypeError, ValueError, OSError])
 def test_item_17_whatever_reading_the_orientation_raises(error, monkeypatch):
+    """Issue 17.17."""
+
     def fail(self):
         raise_in("PIL.Plugin", error)
 
@@ -323,6 +345,7 @@ def test_item_17_whatever_reading_the_orientation_raises(error, monkeypatch):
 
 
 def test_item_17_nothing_turns_an_image_twice():
+    """Issue 17.17."""
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = decode_image(encoded(Image.new("RGB", (8, 4)), "PNG", exif=exif))
@@ -332,6 +355,7 @@ def test_item_17_nothing_turns_an_image_twice():
 @pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
 @pytest.mark.parametrize("kind", ["ICO", "ICNS"])
 def test_item_22_transparent_pixels_of_an_icon_are_white(kind, mode):
+    """Issue 17.22."""
     pixels = np.zeros((32, 32, 4), dtype=np.uint8)
     pixels[:16] = [200, 0, 0, 255]
     image = Image.fromarray(pixels)
@@ -343,6 +367,7 @@ def test_item_22_transparent_pixels_of_an_icon_are_white(kind, mode):
 
 
 def test_item_16_an_icon_that_belies_the_size_of_its_image_is_bounded():
+    """Issue 17.16."""
     large = encoded(Image.new("RGB", (500, 500)), "PNG")
     icon = bytearray(encoded(Image.new("RGB", (16, 16)), "ICO", sizes=[(16, 16)]))
     start = icon.index(b"\x89PNG")

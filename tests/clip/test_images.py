@@ -129,11 +129,13 @@ def png(bits: int, colour: int, clear: bytes, row: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_item_22_transparent_value_of_a_png_of_any_depth(data, other):
+    """Issue 17.22."""
     np.testing.assert_array_equal(pixels(data)[0], [[255] * 3, other])
 
 
 @pytest.mark.parametrize("kind", ["PIL", "PNG", "TGA"])
 def test_item_22_palette_that_holds_alpha(kind):
+    """Issue 17.22."""
     image = Image.new("RGBA", (8, 2), (0, 0, 0, 0))
     image.paste((200, 10, 20, 255), (4, 0, 8, 2))
     palette = image.quantize(2)
@@ -163,7 +165,15 @@ def test_sixteen_bit_grey_keeps_its_range():
     np.testing.assert_array_equal(pixels(floats)[0], expected)
 
 
+def test_float_images_of_pil_are_as_arrays():
+    """0.5 is 128 in both."""
+    values = (np.arange(511, dtype=np.float32) / 510)[None]
+    np.testing.assert_array_equal(pixels(Image.fromarray(values)), pixels(values))
+
+
 def test_other_modes():
+    clear = Image.new("LA", (1, 1), (100, 128))
+    np.testing.assert_array_equal(pixels(clear.convert("La")), pixels(clear))
     np.testing.assert_array_equal(pixels(Image.new("CMYK", (1, 1), (0, 0, 0, 0))), [[[255] * 3]])
     np.testing.assert_array_equal(pixels(Image.new("CMYK", (1, 1), (0, 255, 255, 0)))[0, 0, 1], 0)
     np.testing.assert_array_equal(pixels(Image.new("1", (1, 1), 1)), [[[255] * 3]])
@@ -258,6 +268,7 @@ def test_normalised_values_are_recognised():
 
 
 def test_item_23_floats_that_leave_the_range_by_rounding_are_clipped():
+    """Issue 17.23."""
     values = np.array([[-1e-12, 0.25, 1.002]])
     for source in (values, torch.from_numpy(values), Image.fromarray(values.astype(np.float32))):
         np.testing.assert_array_equal(pixels(source)[0, :, 0], [0, 64, 255])
@@ -270,6 +281,7 @@ def test_item_23_floats_that_leave_the_range_by_rounding_are_clipped():
 
 
 def test_item_23_uint16_arrays_of_8_bit_values_are_as_mode_i():
+    """Issue 17.23."""
     values = np.array([[0, 100, 255]])
     expected = pixels(Image.fromarray(values.astype(np.int32)))
     np.testing.assert_array_equal(expected[0, :, 0], values[0])

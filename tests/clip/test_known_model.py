@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,19 @@ def test_a_store_that_knew_another_model_forgets_it(paths, tmp_path):
     np.testing.assert_allclose(
         clip.transform(paths), CLIPFeatures(TINY, device="cpu").transform(paths), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("facts", ["", '["a', '["a", "b", 1]', "[1]", "null"])
+def test_damaged_facts_are_found_out_anew(facts, paths, tmp_path):
+    clip = CLIPFeatures(TINY, device="cpu", cache_dir=tmp_path / "store")
+    expected = clip.transform(paths[:5])
+    with closing(sqlite3.connect(tmp_path / "store" / "features.sqlite")) as db, db:
+        before = db.execute("SELECT * FROM models").fetchall()
+        db.execute("UPDATE models SET facts = ?", (facts,))
+    np.testing.assert_array_equal(clip.transform(paths[:5]), expected)
+    with closing(sqlite3.connect(tmp_path / "store" / "features.sqlite")) as db:
+        assert db.execute("SELECT * FROM models").fetchall() == before
+        assert db.execute("SELECT COUNT(*) FROM features").fetchone() == (5,)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

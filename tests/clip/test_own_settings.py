@@ -19,6 +19,7 @@ IMAGES = list(np.random.default_rng(0).random((3, 40, 40)))
 def test_item_3_a_relative_folder_is_another_one_after_chdir(
     small_model, small_config, make_folder, tmp_path, monkeypatch
 ):
+    """Issue 17.3."""
     make_folder(tmp_path / "a" / "clip", small_model)
     make_folder(tmp_path / "b" / "clip", open_clip.CLIP(**small_config))
     rows = {}
@@ -31,6 +32,7 @@ def test_item_3_a_relative_folder_is_another_one_after_chdir(
 
 
 def test_item_3_an_overwritten_checkpoint_is_loaded_again(small_model, small_config, tmp_path):
+    """Issue 17.3."""
     path = tmp_path / "weights.pt"
     loaded = []
     for model in (small_model, open_clip.CLIP(**small_config)):
@@ -53,6 +55,7 @@ def test_item_3_an_overwritten_checkpoint_is_loaded_again(small_model, small_con
 def test_item_19_weights_that_are_not_finite_are_one_error(
     name, value, message, small_model, tmp_path
 ):
+    """Issue 17.19."""
     state = small_model.state_dict()
     state[name] = torch.full_like(state[name], value)
     torch.save(state, tmp_path / "weights.pt")
@@ -62,6 +65,7 @@ def test_item_19_weights_that_are_not_finite_are_one_error(
 
 
 def test_item_11_a_cached_model_does_not_wait_for_another_that_loads(small_model, monkeypatch):
+    """Issue 17.11."""
     tiny = load_backbone(TINY, device="cpu")
     started, go = threading.Event(), threading.Event()
     monkeypatch.setattr(backbone, "_load", lambda *args: started.set() or (go.wait(30) and tiny))
@@ -78,5 +82,6 @@ def test_item_11_a_cached_model_does_not_wait_for_another_that_loads(small_model
 
 
 def test_item_28_a_folder_given_as_a_name_is_told_local_dir(tmp_path):
+    """Issue 17.28."""
     with pytest.raises(ValueError, match="It is a folder on this machine: model_name='local-dir:"):
         load_backbone(str(tmp_path), "openai", "cpu")

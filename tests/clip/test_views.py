@@ -125,6 +125,7 @@ def test_output_in_a_frame(images):
 
 @pytest.mark.parametrize("size", [(1, 900), (900, 1), (3, 500), (2_001, 40), (70, 4_001)])
 def test_item_16_the_middle_of_a_long_image_is_as_of_the_whole(size):
+    """Issue 17.16."""
     noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     backbone = load_backbone("skhegraph-tiny", None, "cpu")
     whole = np.asarray(backbone._geometry(Image.fromarray(noise)), dtype=int)
@@ -132,6 +133,7 @@ def test_item_16_the_middle_of_a_long_image_is_as_of_the_whole(size):
 
 
 def test_item_16_a_long_image_is_not_resized_whole(monkeypatch):
+    """Issue 17.16."""
     backbone = load_backbone("skhegraph-tiny", None, "cpu")
     made = []
     resize = Image.Image.resize
@@ -151,7 +153,7 @@ def test_item_16_a_long_image_is_not_resized_whole(monkeypatch):
 def test_item_16_a_long_image_and_a_model_that_reads_all_of_it(
     size, small_model, make_folder, tmp_path
 ):
-    """It pads what is beside the image; open_clip's transform rounds the short side to nothing."""
+    """Issue 17.16: it pads what is beside; open_clip's transform rounds a short side to none."""
     make_folder(tmp_path / "model", small_model, size=32, resize_mode="longest")
     backbone = load_backbone(f"local-dir:{tmp_path / 'model'}", device="cpu")
     pixels = backbone.resize(Image.new("RGB", size, (200, 100, 50)))

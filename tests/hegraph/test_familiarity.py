@@ -58,6 +58,7 @@ def test_scale_of_few_rows_by_hand() -> None:
 @pytest.mark.parametrize("shots", [1, 2, 4, 16])
 @pytest.mark.parametrize("with_text", [True, False])
 def test_scores_mean_the_same_at_all_shots(n_classes: int, shots: int, with_text: bool) -> None:
+    """Issue 17.5."""
     rng = np.random.default_rng(0)
     shares, medians = [], []
     for _ in range(5):
@@ -73,10 +74,11 @@ def test_scores_mean_the_same_at_all_shots(n_classes: int, shots: int, with_text
     assert np.abs(medians).max() < 4
 
 
-@pytest.mark.parametrize("weight", [1e3, 1e17, 1e200])
+@pytest.mark.parametrize("weight", [1e3, 1e17, 1e50])
 def test_a_row_of_great_weight_does_not_switch_the_scale_off(
     world: tuple[np.ndarray, ...], weight: float
 ) -> None:
+    """Issue 17.5."""
     X, y, text, known, unknown = world
     heavy = np.where(np.arange(len(y)) == 0, weight, 1.0)
     clf = HeGraphClassifier(text_features=text).fit(X, y, heavy)

@@ -226,7 +226,9 @@ def test_text_of_another_clip_warns() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hegraph(text_features=text).fit(X, y)
-    with pytest.warns(UserWarning, match=r"given text_features classifies \d+ of 160.*other CLIP"):
+    with pytest.warns(
+        UserWarning, match=r"given text_features classifies \d+ of 160.*if X is of another CLIP"
+    ):
         hegraph(text_features=text @ turn).fit(X, y)
 
 
@@ -318,7 +320,7 @@ def test_names_that_tell_nothing_are_told_of() -> None:
 @pytest.mark.parametrize("shots", [1, 2, 8])
 @pytest.mark.parametrize("width", [30, 300])
 def test_item_33_images_of_one_class_and_the_names_of_others(shots: int, width: int) -> None:
-    """The text decides: rows that were made from it would teach that it is always right."""
+    """Issue 17.33: rows made from the text would teach that it is always right: it decides."""
     X, y = make_rows([2], shots)
     queries, truth = make_rows([0, 1, 2, 3, 4, 5], 40, seed=1)
     X, queries, text = (np.pad(a, ((0, 0), (0, width - 30))) for a in (X, queries, TEXT))
@@ -342,6 +344,7 @@ def test_item_33_images_of_one_class_and_the_names_of_others(shots: int, width: 
 
 
 def test_item_9_a_stream_that_starts_with_one_class() -> None:
+    """Issue 17.9."""
     X, y = make_rows([0, 1, 2, 3, 4, 5], 3)
     order = np.argsort(y, kind="stable")
     clf = hegraph()
@@ -358,6 +361,7 @@ def unreadable(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("how", ["had images", "named", "had weight 0"])
 def test_item_9_the_only_image_of_a_known_class_in_a_batch_is_unreadable(how: str) -> None:
+    """Issue 17.9."""
     X, y = make_rows([0, 1, 2], 4)
     more, labels = make_rows([0, 2], 2, seed=3)
     weight = np.where((y == "c") & (how == "had weight 0"), 0.0, 1.0)
@@ -380,6 +384,7 @@ def test_item_9_the_only_image_of_a_known_class_in_a_batch_is_unreadable(how: st
 
 
 def test_item_9_the_only_image_of_a_class_that_is_named_is_unreadable() -> None:
+    """Issue 17.9."""
     X, y = make_rows([0, 1, 2], 3)
     clf = hegraph(text_features=TEXT[:3])
     with pytest.warns(UserWarning, match="left out of the fit"):

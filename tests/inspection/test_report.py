@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import resource
+import signal
 from html.parser import HTMLParser
 
 import numpy as np
@@ -364,3 +366,23 @@ def test_what_is_refused(make_case, tmp_path, monkeypatch, keywords, error, mess
     with pytest.raises(error, match=message):
         report(clf, **{**given, **keywords})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_no_part_of_a_report(make_case, tmp_path, monkeypatch):
+    """Issue 17.26, the kind: half a file, in place of an older report if there was one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    clf, images, labels, features = make_case(n_images=4)
+    (tmp_path / "r.html").write_text("an older one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            report(clf, images, labels, "~/r.html", features=features)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["an older one"]
+    report(clf, images, labels, "~/r.html", features=features)
+    assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
+    assert (tmp_path / "r.html").stat().st_size > 1_000
