@@ -69,6 +69,8 @@ class LabelledRows(NamedTuple):
         ValueError
             If the labels are of two types.
         """
+        if not len(later.y):  # rows without a label, say: of no type
+            later = later._replace(y=self.y[:0])
         if type_of(self.y) != type_of(later.y):
             raise ValueError(
                 f"y holds labels of type {later.y.dtype}, and those given before are of type "
@@ -157,7 +159,7 @@ def check_labels(labels: Any, name: str = "y", *, or_unlabelled: bool = False) -
     if missing.any():
         raise ValueError(
             f"{name} has no label (None, NaN or NA) in {name_rows(missing)}: give each image a "
-            "label, or leave it out."
+            f"label, {'or -1 for none, ' if or_unlabelled else ''}or leave it out."
         )
     if getattr(values, "dtype", np.dtype(object)).kind != "O":
         return

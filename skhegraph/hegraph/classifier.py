@@ -32,7 +32,7 @@ from skhegraph.hegraph.priors import (
 )
 from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
-from skhegraph.labels import UNLABELLED, keep_unlabelled, without_label
+from skhegraph.labels import UNLABELLED, labels_in, without_label
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats
@@ -338,10 +338,10 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
-            known = _labels_in(classes)
+            known = labels_in(classes)
             rows, others = fitted._validate_rows(
                 X,
-                keep_unlabelled(y),
+                y,
                 sample_weight,
                 known=known,
                 unlabelled=lambda labels: without_label(labels, classes),
@@ -398,17 +398,18 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         with all_or_nothing(self) as updated:
             rows, others = updated._validate_rows(
                 X,
-                keep_unlabelled(y),
+                y,
                 sample_weight,
                 reset=not fitted,
-                known=_labels_in(classes) | _labels_in(seen),
+                known=labels_in(classes) | labels_in(seen),
                 unlabelled=lambda labels: without_label(labels, classes, seen),
             )
             updated._remember_members(classes)
             n_seen = num_samples(X)
             if fitted:
                 later = rows.y
-                rows, others = self._followed_by(rows.take(rows.weight > 0), others)
+                rows, others = self._followed_by(rows, others)
+                rows = rows.take(rows.weight > 0)
                 seen = np.union1d(self.labels_seen_, later) if len(later) else seen
                 n_seen += self.n_samples_seen_
                 labels = self.classes_[self.support_labels_]
@@ -446,7 +447,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
 
         `seen` are the labels given before.
         """
-        others = others.to_keep(None).unlike(rows)
+        others = others.to_keep(None).unlike(rows.take(rows.weight > 0))
         if not len(rows.y) and classes is not None:
             rows = rows._replace(y=np.asarray(classes)[:0])  # of the type of the labels
         by_names = len(others.y) > 0 and bool(self._text_source())
@@ -493,8 +494,3 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.prompts_ = [list(group) for group in prompts]
         rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
         self.prompt_features_ = rows.astype(np.float32)
-
-
-def _labels_in(labels: ArrayLike | None) -> set[Any]:
-    given = np.asarray([] if labels is None else labels)
-    return set(given.tolist()) if given.ndim == 1 else set()  # all_labels says what is wrong
