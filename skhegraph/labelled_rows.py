@@ -159,7 +159,7 @@ def check_labels(labels: Any, name: str = "y", *, or_unlabelled: bool = False) -
     if missing.any():
         raise ValueError(
             f"{name} has no label (None, NaN or NA) in {name_rows(missing)}: give each image a "
-            f"label, {'or -1 for none, ' if or_unlabelled else ''}or leave it out."
+            "label, or leave it out."
         )
     if getattr(values, "dtype", np.dtype(object)).kind != "O":
         return
