@@ -173,15 +173,24 @@ class Guess(NamedTuple):
         return np.concatenate(list(map_rows(of_block, len(X), max(self.coef.shape))))
 
 
-def spread_rows(rows: Unlabelled) -> Floats:
-    """Unit rows that stand for all, `SOME_ROWS` or somewhat more."""
+def spread_rows(rows: Unlabelled) -> tuple[Floats, Floats]:
+    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights."""
     step = max(len(rows.weight) // SOME_ROWS, 1)
-    return unit_rows(rows.X[::step].astype(np.float64))
+    return unit_rows(rows.X[::step].astype(np.float64)), rows.weight[::step]
+
+
+def median(values: Floats, weight: Floats) -> float:
+    """Weighted median; between the two middle values where half of the weight is below."""
+    order = np.argsort(values)
+    below = np.cumsum(weight[order]) / weight.sum()
+    middle = np.searchsorted(below, 0.5 - 1e-9), np.searchsorted(below, 0.5 + 1e-9)
+    return float(values[order[list(middle)]].mean())
 
 
 def mixture_of(rows: Unlabelled, guess: Guess) -> Mixture:
     """What rows without a label add to the classes, `share` being 1."""
-    usual = min(float(np.median(guess(spread_rows(rows))[1])), 0.0)
+    some, weight = spread_rows(rows)
+    usual = min(median(guess(some)[1], weight), 0.0)
 
     def of_block(block: slice) -> Floats:
         """Counts and sums of a block of rows, side by side."""
@@ -351,9 +360,10 @@ def adapt_by_names(
     strengths = by_text_alone(strengths)._replace(text_weight=TEXT_MEDIAN if a is None else a)
     adapted = adapt(whole, prior, strengths, has_text)
     if b is None:  # in units of the logits of rows: means lie closer together
-        some, fitted = spread_rows(rows), branches(whole, adapted._replace(visual_weight=1.0))
+        fitted = branches(whole, adapted._replace(visual_weight=1.0))
+        some, weight = spread_rows(rows)
         G = some @ fitted.visual_coef.T + fitted.visual_intercept
-        b = VISUAL_MEDIAN * visual_unit(G, guess(some)[0].argmax(axis=1))
+        b = VISUAL_MEDIAN * visual_unit(G, guess(some)[0].argmax(axis=1), weight)
     adapted = adapted._replace(visual_weight=b, familiarity_scale=np.zeros(3))
     return whole, adapted, guess
 
@@ -413,7 +423,7 @@ def fit_on_folds(
         guess = Guess.of(rest, adapt(rest, prior, given, has_text), prior)
         without.append(Part(np.flatnonzero(fold == k), rest, mixture_of(rows, guess), guess))
     text_prior = prior_of_text(text, y, weight, strengths.text_weight)
-    median = VISUAL_MEDIAN * shots_per_class(whole) ** SHOTS_POWER
+    usual = VISUAL_MEDIAN * shots_per_class(whole) ** SHOTS_POWER
 
     def with_share(share: float) -> Weights:
         """The best for a share."""
@@ -426,7 +436,7 @@ def fit_on_folds(
                 linear = model.at(shrinkage).linear()
                 G[np.searchsorted(held_out, part.held)] = linear(whole.X[part.held] @ basis.T)
             visual_prior = prior_of_visual(
-                median * visual_unit(G, y), FUSION_WIDTH, strengths.visual_weight
+                usual * visual_unit(G, y), FUSION_WIDTH, strengths.visual_weight
             )
             fitted = fit_fusion_weights(T, G, y, weight, text_prior, visual_prior)
             loss = fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
