@@ -93,7 +93,8 @@ class LabelledRows(NamedTuple):
                 chosen[of_label] = False
                 chosen[of_label[covering_rows(self.X[of_label], shots)]] = True
         rows = self.take(chosen)
-        narrow = rows.X.astype(np.float32)
+        with np.errstate(over="ignore"):  # such rows are kept as they are
+            narrow = rows.X.astype(np.float32)
         lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
         return rows._replace(X=narrow) if lossless else rows
 

@@ -31,8 +31,8 @@ class KeepUnlabelled:
 
     Notes
     -----
-    What counts as unlabelled is as in :meth:`HeGraphClassifier.fit` without `classes`: integers of
-    which -1 is one of two are labels all.
+    What counts as unlabelled is as in :meth:`HeGraphClassifier.fit` without `classes`: if there are
+    two numbers in all, -1 is a label.
 
     Examples
     --------

@@ -170,7 +170,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     unlabelled_index_ : ndarray of shape (u,)
         Their numbers, as in `support_index_`.
     n_unlabelled_ : int
-        How many there are in all.
+        How many there are in all, without those of weight 0 and those equal to a labelled row.
     unlabelled_features_, unlabelled_weight_ : ndarray
         Rows as given, and weights, for :meth:`partial_fit`; empty after `fit`.
     labels_seen_ : ndarray
@@ -299,27 +299,30 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         *,
         classes: ArrayLike | None = None,
     ) -> HeGraphClassifier:
-        """Fit on a labelled support set.
+        """Fit on a support set.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Image features; rows are scaled to unit length.
         y : array-like of shape (n_samples,)
-            Labels; -1 for a row without one, as in scikit-learn's semi-supervised estimators
-            (among names in a list, or in an array of objects). Such rows join all classes, as
-            much as the others tell of their label (:mod:`skhegraph.hegraph.unlabelled`).
-            Predictions are of each query alone. A class called -1 must be named in `classes`,
-            unless there are two labels in all.
+            Labels; the number -1 for a row without one, as in scikit-learn's semi-supervised
+            estimators (among names in a list, or in an array of objects). Such rows join all
+            classes, as much as the others tell of their label
+            (:mod:`skhegraph.hegraph.unlabelled`); predictions are of each query alone. Among
+            numbers -1 is a class if `classes` names it, or, without `classes`, if there are two
+            labels in all, as -1 and 1. :class:`KeepUnlabelled` scores labelled rows alone.
+            Meta-estimators that encode labels (voting, stacking, bagging, calibration, one
+            versus rest) make a class of -1: give them labelled rows alone.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights relative to each other; a weight of k equals k copies of the row.
         classes : array-like of labels, default=None
             All labels, also of classes that have a name and no image yet: their text, and the
             images of classes whose texts are alike, say where their images should be. Needs text.
-            With rows without a label no class needs another: zero-shot adapts to them.
             If one class alone has images, the text decides (unless `visual_weight` is given), and
             the visual node of each other class is the mean of that one, moved by the difference of
-            the texts. None takes the labels of `y`.
+            the texts. With rows without a label no class needs a labelled one: the text says what
+            they may be, and the classes adapt to them. None takes the labels of `y`.
 
         Returns
         -------
@@ -367,7 +370,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         X : array-like of shape (n_samples, n_features)
             Image features.
         y : array-like of shape (n_samples,)
-            Labels; new ones too, if the text source knows them.
+            Labels, -1 as in :meth:`fit`; new ones too, if the text source knows them, and those of
+            rows that had none before.
         classes : array-like of labels, default=None
             Labels of classes without an image so far, as in :meth:`fit`; those of earlier calls
             are remembered.

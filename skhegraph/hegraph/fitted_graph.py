@@ -99,7 +99,8 @@ class FittedGraph(LinearFeatureClassifier):
         -------
         ndarray of shape (n_samples,)
             Higher is more familiar: standard deviations of left-out support rows from their mean.
-            `predict` compares it with `unknown_threshold`. 0 where one class alone has images.
+            `predict` compares it with `unknown_threshold`. 0 where fewer than two classes have
+            labelled images.
         """
         return self._in_chunks(X, lambda Z: self._familiarity(Z, self._logits(Z)))
 
@@ -159,7 +160,7 @@ class FittedGraph(LinearFeatureClassifier):
             Initial nodes `x` and, for each relation that acted, `edge_index` and `edge_weight`: the
             edges that the messages were gathered along times the strength with which they acted
             (:mod:`skhegraph.hegraph.class_graph`). Edges from class to class join those with
-            images; all classes where there are rows without a label.
+            images; all where there are rows without a label, or fewer than two have images.
         """
         check_is_fitted(self)
         from skhegraph.hegraph.graph import edge_lists

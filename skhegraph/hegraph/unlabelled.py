@@ -5,10 +5,11 @@ class. The row then joins every class, with the weight
 
     q_uc = share w_u f_u r_uc^2,
 
-`w_u` its sample weight. A row counts for a class with its probability, and as much as that is sure:
-what it adds is expected to be `r_uc` right. Rows of other classes count for little: `f_u` is twice
-the share of rows of the classes that are less familiar (:mod:`skhegraph.hegraph.familiarity`), 1 at
-most. Half of all rows are taken to be of the classes: `f_u` is 1 from their median on.
+`w_u` its sample weight. A row counts for a class with its probability, and once more with it: of
+what it adds to the class, the part `r_uc` is expected to be right. Rows of other classes count for
+little: `f_u` is twice the share of rows of the classes that are less familiar
+(:mod:`skhegraph.hegraph.familiarity`), 1 at most. Half of all rows at least are taken to be of the
+classes: where their median is below that of labelled rows, `f_u` is 1 from it on.
 
 The class means get `sum_u q_uc x_u` and the shots `sum_u q_uc` more, and the visual nodes are
 adapted anew. Strengths of messages and the covariance rest on labelled rows (and on how far they

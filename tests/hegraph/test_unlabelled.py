@@ -249,11 +249,13 @@ def test_a_copy_of_a_row_of_weight_0_stays() -> None:
     np.testing.assert_array_equal(clf.coef_, hegraph().fit(rows[1:], y[1:]).coef_)
 
 
-def test_classes_with_a_name_alone_warn_of_nothing() -> None:
+def test_classes_with_a_name_alone_and_large_rows_warn_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clf = hegraph().fit(BOTH, np.where(PARTLY < 2, PARTLY, -1), classes=range(C))
+        large = hegraph().fit(np.vstack([X, 1e300 * OTHERS]), PARTLY)
     assert clf.n_unlabelled_ == 65
+    np.testing.assert_allclose(large.coef_, hegraph().fit(BOTH, PARTLY).coef_, atol=1e-8)
 
 
 # --- how they are given ---------------------------------------------------------------------------
