@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, indexable
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import column_or_1d
 
 from skhegraph._sklearn import BaseShuffleSplit, safe_indexing
@@ -78,6 +79,16 @@ class KeepUnlabelled:
         some = [None if part is None else safe_indexing(part, labelled) for part in (X, groups)]
         for train, test in inner.split(some[0], labels, some[1]):
             yield np.sort(np.concatenate([labelled[train], others])), labelled[test]
+
+    def get_metadata_routing(self) -> Any:
+        """What `cv` asks for: groups, if it has them.
+
+        Returns
+        -------
+        MetadataRequest
+            That of `cv`.
+        """
+        return get_routing_for_object(check_cv(self.cv))
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Number of splits.
