@@ -158,7 +158,7 @@ class FewShotSplit(BaseShuffleSplit):
         X : sequence of length n_samples
             Samples; only their number counts.
         y : array-like of shape (n_samples,)
-            Labels.
+            Labels; -1 is one of them, unless :class:`KeepUnlabelled` takes this splitter.
         groups : object
             Ignored.
 
