@@ -201,6 +201,26 @@ def cost_of(function: object) -> tuple[float, float]:
     return seconds, peak_memory() - before
 
 
+def unlabelled_section() -> None:
+    """100 classes x 16 and rows without a label, against the labelled ones alone."""
+    spawn, costs = get_context("spawn"), []
+    for extra in (0, 1, 10, 100, 1000):
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            costs.append((extra, *pool.submit(unlabelled_cost, extra).result()))
+    _, alone, before = costs[0]
+    for extra, seconds, memory in costs[1:]:
+        report(f"fit, {100 * extra:,} rows without a label", seconds, "100 x 16 with one", alone)
+        print(f"| the same | {memory:.0f} MB | without: {before:.0f} MB | |", flush=True)
+
+
+def unlabelled_cost(extra: int) -> tuple[float, float]:
+    """Seconds and peak memory (MB) of a fit with `extra` rows without a label for each class."""
+    X, y, *text = support(100, 16 + extra)
+    fit_hegraph(*support(10, 4))
+    partly = np.where(np.arange(len(y)) % (16 + extra) < 16, y, -1)
+    return cost_of(lambda: fit_hegraph(X, partly, *text))
+
+
 def fit_section() -> None:
     """Fit at 10 to 1,000 classes, 16 shots, against logistic regression, plain and with its C."""
     warnings.simplefilter("ignore")
@@ -338,6 +358,7 @@ SECTIONS = {
     "query": query_section,
     "many": many_section,
     "large": large_section,
+    "unlabelled": unlabelled_section,
     "fit": fit_section,
     "peers": peers_section,
     "threads": threads_section,
