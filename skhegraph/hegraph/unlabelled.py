@@ -251,12 +251,16 @@ def some_rows(whole: Support, chosen: np.ndarray) -> Support:
 def folds(whole: Support, rows: Ints, has_text: bool) -> Ints:
     """Fold of each support row, -1 for those that are never held out.
 
-    Rows of a class are in different folds. Without text a class needs a row in every fold.
+    Rows of a class are in different folds. Without text a class needs a row in every fold. The
+    classes come in the order of their first rows, so that it does not matter what they are called.
     """
     fold = np.full(len(whole.y), -1)
     n_rows = np.bincount(whole.y, minlength=whole.n_classes)
     held = rows if has_text else rows[n_rows[whole.y[rows]] > 1]
-    fold[held[np.argsort(whole.y[held], kind="stable")]] = np.arange(len(held)) % N_FOLDS
+    classes, first = np.unique(whole.y[held], return_index=True)
+    rank = np.empty(whole.n_classes, dtype=np.intp)
+    rank[classes[np.lexsort(whole.X[held[first]].T)]] = np.arange(len(classes))
+    fold[held[np.argsort(rank[whole.y[held]], kind="stable")]] = np.arange(len(held)) % N_FOLDS
     return fold
 
 

@@ -234,6 +234,15 @@ def test_a_weight_is_that_many_copies(names: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["prototypes", TEXT])
+def test_what_classes_are_called_does_not_matter(text: Any) -> None:
+    other_way = text if isinstance(text, str) else text[::-1]
+    reverse = np.where(PARTLY >= 0, C - 1 - PARTLY, -1)
+    want = HeGraphClassifier(text_features=text).fit(BOTH, PARTLY).predict_proba(OTHERS)
+    found = HeGraphClassifier(text_features=other_way).fit(BOTH, reverse).predict_proba(OTHERS)
+    np.testing.assert_allclose(found[:, ::-1], want, atol=1e-8)
+
+
 def test_weighted_median() -> None:
     values, times = np.array([3.0, -1.0, 0.5, 9.0, 2.0]), np.array([2, 1, 3, 1, 1])
     for weight in (times, 0.1 * times):
