@@ -83,3 +83,14 @@ def test_names_do_not_overlap(make_classifier):
 def test_what_is_refused(make_classifier):
     with pytest.raises(ValueError, match="n_labels"):
         AdaptationDisplay.from_estimator(make_classifier(), n_labels=-1)
+
+
+def test_one_class_with_images(make_classifier):
+    """Its images tell where those of the others are: the text is centred over all, too."""
+    clf = make_classifier(4)
+    X, y = clf.support_features_, clf.classes_[clf.support_labels_]
+    one = y == clf.classes_[0]
+    clf.set_params(text_features=clf.graph_["positive"], positive_to_visual=0.5)
+    clf.fit(X[one], y[one], classes=clf.classes_)
+    display = AdaptationDisplay.from_estimator(clf)
+    np.testing.assert_allclose(display.text.mean(axis=0), clf.visual_centre_, atol=1e-6)
