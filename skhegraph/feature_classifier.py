@@ -159,7 +159,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         without = without[rows.number]
         labelled, others = rows.take(~without), rows.take(without)
         if without.any() and y.dtype.kind == "O":  # names, without the -1 that made them objects
-            names = [str.__str__(y) if isinstance(y, str) else y for y in labelled.y.tolist()]
+            told = labelled.y.tolist()  # of members of an enumeration the texts
+            names = [str.__str__(name) if isinstance(name, str) else name for name in told]
             labelled = labelled._replace(y=np.array(names))
         return labelled, others._replace(y=np.full(len(others.y), UNLABELLED))
 
