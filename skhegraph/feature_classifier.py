@@ -26,7 +26,7 @@ from skhegraph.labelled_rows import (
     name_rows,
     unreadable_rows,
 )
-from skhegraph.labels import UNLABELLED, and_another, brief
+from skhegraph.labels import UNLABELLED, and_another, brief, keep_unlabelled
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     LARGEST_WEIGHT,
@@ -136,6 +136,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         """
         _refuse_images(X, type(self).__name__)
         check_labels(y, or_unlabelled=unlabelled is not None)
+        y = y if unlabelled is None else keep_unlabelled(y)
         X, y = validate_data(
             self,
             X,
@@ -158,7 +159,9 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         without = without[rows.number]
         labelled, others = rows.take(~without), rows.take(without)
         if without.any() and y.dtype.kind == "O":  # names, without the -1 that made them objects
-            labelled = labelled._replace(y=np.array(labelled.y.tolist()))
+            told = labelled.y.tolist()  # of members of an enumeration the texts
+            names = [str.__str__(name) if isinstance(name, str) else name for name in told]
+            labelled = labelled._replace(y=np.array(names))
         return labelled, others._replace(y=np.full(len(others.y), UNLABELLED))
 
     def _support(
@@ -187,15 +190,16 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         used = rows if keep.all() else rows.take(keep)
         with_rows, index = np.unique(used.y, return_inverse=True)
         all_classes = labels[np.isin(labels, with_rows) | asked]
-        if not len(with_rows) and not by_names:
+        if not len(all_classes) or not (len(with_rows) or by_names):
             raise ValueError(
-                "No row of X is left to fit on: each is NaN throughout (an unreadable image) or "
-                "has a sample_weight of zero."
+                "No row of X is left to fit on: none has a label, or each that has one is NaN "
+                "throughout (an unreadable image) or has a sample_weight of zero."
             )
         if len(all_classes) < 2:
+            names = ", or the names of all in classes=[...]" if by_names else ""
             raise ValueError(
-                f"y holds one class ({with_rows[0]}); "
-                f"{type(self).__name__} needs samples of at least two classes."
+                f"y holds one class ({all_classes[0]}); "
+                f"{type(self).__name__} needs samples of at least two classes{names}."
             )
         self.classes_ = all_classes
         named = ~np.isin(self.classes_, with_rows)

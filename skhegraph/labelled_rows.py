@@ -69,6 +69,8 @@ class LabelledRows(NamedTuple):
         ValueError
             If the labels are of two types.
         """
+        if not len(later.y):  # rows without a label, say: of no type
+            later = later._replace(y=self.y[:0])
         if type_of(self.y) != type_of(later.y):
             raise ValueError(
                 f"y holds labels of type {later.y.dtype}, and those given before are of type "
@@ -91,7 +93,8 @@ class LabelledRows(NamedTuple):
                 chosen[of_label] = False
                 chosen[of_label[covering_rows(self.X[of_label], shots)]] = True
         rows = self.take(chosen)
-        narrow = rows.X.astype(np.float32)
+        with np.errstate(over="ignore"):  # such rows are kept as they are
+            narrow = rows.X.astype(np.float32)
         lossless = rows.X.dtype == np.float32 or bool((narrow == rows.X).all())
         return rows._replace(X=narrow) if lossless else rows
 

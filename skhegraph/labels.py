@@ -65,8 +65,9 @@ def keep_unlabelled(y: Any) -> Any:
         return y
     if not any(isinstance(label, str) for label in y) or not any(map(is_unlabelled, y)):
         return y
-    labels = np.empty(len(y), dtype=object)
-    labels[:] = y
+    told = np.array([not is_unlabelled(label) for label in y])
+    labels = np.full(len(y), UNLABELLED, dtype=object)
+    labels[told] = np.asarray([label for label in y if not is_unlabelled(label)])
     return labels
 
 
@@ -80,46 +81,81 @@ def without_label(
 ) -> NDArray[np.bool_]:
     """Which rows have no label: those of -1, as in scikit-learn's semi-supervised estimators.
 
-    A class that is called -1 is one of `classes` or of the labels `seen` before, or, where
-    `classes` is None, one of two labels in all.
+    Among names -1 is never a class. Among numbers it is one if it is in `classes` or among the
+    labels `seen` before, or, where `classes` is None, if there are two labels in all.
 
     Raises
     ------
     ValueError
-        If no row has a label and `classes` names none; or if the labels are names, and one of them
-        is the text "-1".
+        If no row has a label and `classes` names none; if the labels are names, and one of them is
+        the text "-1"; or if -1 was one of two labels in all before, and others come now.
     """
+    for labels in (y, classes):
+        _refuse_text(labels)
     none: NDArray[np.bool_] = np.zeros(len(y), dtype=bool)
-    if y.dtype.kind == "U":
-        names = np.unique(y).tolist()
-        if str(UNLABELLED) in names and not all(map(_is_number, names)):
-            raise ValueError(
-                "y holds the text '-1' among names: NumPy makes it of the number -1. For rows "
-                "without a label give y as a list, or as an array with dtype=object."
-            )
-        return none
     if y.dtype.kind not in "ifO":
         return none
     unlabelled = np.array([is_unlabelled(label) for label in y], dtype=bool)
+    told = set(y[~unlabelled].tolist())
     named = [part for part in (classes, seen) if part is not None]
     if any(is_unlabelled(label) for part in named for label in np.asarray(part).ravel()):
-        return none
-    if classes is None and unlabelled.any():
-        if unlabelled.all() and seen is None:
+        if classes is None and seen is not None and len(seen) == 2 and told - set(seen.tolist()):
             raise ValueError(
-                "y holds -1 alone, for rows without a label: name the classes, classes=[...]."
+                f"y holds {brief(sorted(told - set(seen.tolist())))}, and before there were "
+                f"{seen[0]} and {seen[1]} alone, so that -1 was taken for a class: give all labels "
+                "in `classes`, from the first call on, with -1 only if it is a class."
             )
-        others = {*y[~unlabelled].tolist(), *([] if seen is None else seen.tolist())}
-        if len(others) < 2:
-            return none
-        if others == {0, 1}:
-            warnings.warn(
-                f"y holds -1 beside 0 and 1: {int(unlabelled.sum())} rows are taken as unlabelled. "
-                "If -1 is a class, give classes=[-1, 0, 1]; if not, classes=[0, 1].",
-                UserWarning,
-                stacklevel=5,
+        return none
+    if classes is not None or not unlabelled.any():
+        return unlabelled
+    others = told | set([] if seen is None else seen.tolist())
+    if not others:
+        raise ValueError(
+            "y holds -1 alone, for rows without a label: name the classes, classes=[...]."
+        )
+    if any(isinstance(label, str) for label in others):
+        return unlabelled
+    if len(others) < 2:
+        if others != {1}:
+            _warn_of_class(
+                f"y holds -1 and {min(others)} alone, which are taken for two classes. If -1 is no "
+                "label, name the classes, classes=[...]."
             )
+        return none
+    if others == {0, 1} or min(others) < 0:
+        few = sorted(others)
+        listed = f"{few[0]} and {few[1]}" if len(few) == 2 else brief(few)
+        both = sorted([UNLABELLED, *few])
+        _warn_of_class(
+            f"y holds -1 beside {listed}: {int(unlabelled.sum())} rows are taken as unlabelled. "
+            f"If -1 is a class, give classes={brief(both)}; if not, classes={brief(few)}."
+        )
     return unlabelled
+
+
+def _warn_of_class(message: str) -> None:
+    """Warn where `fit` was called."""
+    warnings.warn(message, UserWarning, stacklevel=7)
+
+
+def _refuse_text(labels: Any) -> None:
+    """Raise ValueError where the text "-1" is among names; among numbers as text it is a class."""
+    given = np.asarray(labels).ravel()
+    if given.dtype.kind not in "UO":
+        return
+    names = {str.__str__(label) for label in given.tolist() if isinstance(label, str)}
+    if str(UNLABELLED) in names and not all(map(_is_number, names)):
+        raise ValueError(
+            "The labels hold the text '-1' among names: NumPy makes it of the number -1. For rows "
+            "without a label give y as a list, or as an array with dtype=object, that holds the "
+            "number; a class cannot be called '-1'."
+        )
+
+
+def labels_in(labels: Any) -> set[Any]:
+    """The labels of a list; none where it is no list, as `all_labels` will say."""
+    given = np.asarray([] if labels is None else labels)
+    return set(given.tolist()) if given.ndim == 1 else set()
 
 
 def _is_number(text: str) -> bool:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, indexable
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import column_or_1d
 
 from skhegraph._sklearn import BaseShuffleSplit, safe_indexing
 from skhegraph.labelled_rows import check_labels
-from skhegraph.labels import keep_unlabelled, without_label
+from skhegraph.labels import is_unlabelled, keep_unlabelled, without_label
 from skhegraph.support import Ints
 
 
@@ -27,6 +28,12 @@ class KeepUnlabelled:
     ----------
     cv : int, splitter or iterable, default=5
         How the labelled samples are split, as in scikit-learn: an integer makes stratified folds.
+        The indices of an iterable of (train, test) count labelled samples alone.
+
+    Notes
+    -----
+    What counts as unlabelled is as in :meth:`HeGraphClassifier.fit` without `classes`: if there are
+    two numbers in all, -1 is a label.
 
     Examples
     --------
@@ -39,7 +46,7 @@ class KeepUnlabelled:
     """
 
     def __init__(self, cv: Any = 5) -> None:
-        self.cv = cv
+        self.cv = list(cv) if isinstance(cv, Iterator) else cv
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(cv={self.cv!r})"
@@ -64,13 +71,24 @@ class KeepUnlabelled:
         Raises
         ------
         ValueError
-            If no sample has a label.
+            If no sample has a label, or a label is missing.
         """
+        X, y, groups = indexable(X, y, groups)
         labelled, others, labels = _by_label(y)
         inner = check_cv(self.cv, labels, classifier=True)
         some = [None if part is None else safe_indexing(part, labelled) for part in (X, groups)]
         for train, test in inner.split(some[0], labels, some[1]):
             yield np.sort(np.concatenate([labelled[train], others])), labelled[test]
+
+    def get_metadata_routing(self) -> Any:
+        """What `cv` asks for: groups, if it has them.
+
+        Returns
+        -------
+        MetadataRequest
+            That of `cv`.
+        """
+        return get_routing_for_object(check_cv(self.cv))
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Number of splits.
@@ -92,7 +110,10 @@ class KeepUnlabelled:
 
 def _by_label(y: Any) -> tuple[Ints, Ints, list[Any]]:
     """Samples with a label and without, and the labels of the first."""
+    check_labels(y, or_unlabelled=True)
     labels = column_or_1d(keep_unlabelled(y))
+    if all(map(is_unlabelled, labels)):
+        raise ValueError("y holds -1 alone: no sample has a label that could be split.")
     unlabelled = without_label(labels)
     return np.flatnonzero(~unlabelled), np.flatnonzero(unlabelled), labels[~unlabelled].tolist()
 
@@ -137,7 +158,7 @@ class FewShotSplit(BaseShuffleSplit):
         X : sequence of length n_samples
             Samples; only their number counts.
         y : array-like of shape (n_samples,)
-            Labels.
+            Labels; -1 is one of them, unless :class:`KeepUnlabelled` takes this splitter.
         groups : object
             Ignored.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -108,4 +109,26 @@ def test_groups_of_labelled_samples() -> None:
     assert [test.tolist() for _, test in parts] == [[0, 1], [3, 4], [6, 7]]
     assert KeepUnlabelled(LeaveOneGroupOut()).get_n_splits(NAMED, NAMED, groups) == 3
     assert KeepUnlabelled(4).get_n_splits() == 4
+    X = np.random.default_rng(0).normal(size=(8, 3)) + 9 * (NAMED == "ant")[:, None]
+    clf, folds = HeGraphClassifier(text_features="prototypes"), KeepUnlabelled(LeaveOneGroupOut())
+    with config_context(enable_metadata_routing=True):
+        scores = cross_val_score(clf, X, NAMED, cv=folds, params={"groups": groups})
+        assert len(cross_val_score(clf, X, NAMED, cv=KeepUnlabelled(3))) == 3
+    np.testing.assert_array_equal(scores, cross_val_score(clf, X, NAMED, cv=folds, groups=groups))
     assert repr(KeepUnlabelled(4)) == "KeepUnlabelled(cv=4)"
+
+
+def test_iterators_missing_labels_and_no_label() -> None:
+    folds = [(np.arange(4), np.arange(4, 6)), (np.arange(2, 6), np.arange(2))]  # of labelled ones
+    parts = KeepUnlabelled(iter(folds))
+    for _ in range(2):
+        tests = [test.tolist() for _, test in parts.split(NAMED, NAMED)]
+        assert tests == [[6, 7], [0, 1]]
+    with pytest.raises(ValueError, match=r"y has no label .* row 1"):
+        next(KeepUnlabelled(2).split(NAMED[:4], ["ant", None, -1, "bee"]))
+    with pytest.raises(ValueError, match="-1 alone: no sample has a label"):
+        next(KeepUnlabelled(2).split(NAMED[:4], [-1] * 4))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        next(KeepUnlabelled(2).split(NAMED[:4], NAMED))
+    one = [test.tolist() for _, test in KeepUnlabelled(2).split(NAMED[:4], ["ant", -1, -1, "ant"])]
+    assert one == [[0], [3]]

@@ -134,7 +134,7 @@ def loss_weights(support: Support, prior: Floats) -> Floats:
 
     Few rows of a class stand for few, however much the class counts: effective numbers.
     """
-    return effective_weights(support.sample_weight * (prior / support.shots)[support.y])
+    return effective_weights(support.sample_weight * prior[support.y] / support.shots[support.y])
 
 
 def visual_model(

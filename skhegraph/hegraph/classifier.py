@@ -32,7 +32,7 @@ from skhegraph.hegraph.priors import (
 )
 from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
-from skhegraph.labels import UNLABELLED, keep_unlabelled, without_label
+from skhegraph.labels import UNLABELLED, labels_in, without_label
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats
@@ -170,7 +170,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     unlabelled_index_ : ndarray of shape (u,)
         Their numbers, as in `support_index_`.
     n_unlabelled_ : int
-        How many there are in all.
+        How many there are in all, without those of weight 0 and those equal to a labelled row.
     unlabelled_features_, unlabelled_weight_ : ndarray
         Rows as given, and weights, for :meth:`partial_fit`; empty after `fit`.
     labels_seen_ : ndarray
@@ -299,27 +299,30 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         *,
         classes: ArrayLike | None = None,
     ) -> HeGraphClassifier:
-        """Fit on a labelled support set.
+        """Fit on a support set.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Image features; rows are scaled to unit length.
         y : array-like of shape (n_samples,)
-            Labels; -1 for a row without one, as in scikit-learn's semi-supervised estimators
-            (among names in a list, or in an array of objects). Such rows join all classes, as
-            much as the others tell of their label (:mod:`skhegraph.hegraph.unlabelled`).
-            Predictions are of each query alone. A class called -1 must be named in `classes`,
-            unless there are two labels in all.
+            Labels; the number -1 for a row without one, as in scikit-learn's semi-supervised
+            estimators (among names in a list, or in an array of objects). Such rows join all
+            classes, as much as the others tell of their label
+            (:mod:`skhegraph.hegraph.unlabelled`); predictions are of each query alone. Among
+            numbers -1 is a class if `classes` names it, or, without `classes`, if there are two
+            labels in all, as -1 and 1. :class:`KeepUnlabelled` scores labelled rows alone.
+            Meta-estimators that encode labels (voting, stacking, bagging, calibration, one
+            versus rest) make a class of -1: give them labelled rows alone.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights relative to each other; a weight of k equals k copies of the row.
         classes : array-like of labels, default=None
             All labels, also of classes that have a name and no image yet: their text, and the
             images of classes whose texts are alike, say where their images should be. Needs text.
-            With rows without a label no class needs another: zero-shot adapts to them.
             If one class alone has images, the text decides (unless `visual_weight` is given), and
             the visual node of each other class is the mean of that one, moved by the difference of
-            the texts. None takes the labels of `y`.
+            the texts. With rows without a label no class needs a labelled one: the text says what
+            they may be, and the classes adapt to them. None takes the labels of `y`.
 
         Returns
         -------
@@ -338,10 +341,10 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
-            known = _labels_in(classes)
+            known = labels_in(classes)
             rows, others = fitted._validate_rows(
                 X,
-                keep_unlabelled(y),
+                y,
                 sample_weight,
                 known=known,
                 unlabelled=lambda labels: without_label(labels, classes),
@@ -367,7 +370,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         X : array-like of shape (n_samples, n_features)
             Image features.
         y : array-like of shape (n_samples,)
-            Labels; new ones too, if the text source knows them.
+            Labels, -1 as in :meth:`fit`; new ones too, if the text source knows them, and those of
+            rows that had none before.
         classes : array-like of labels, default=None
             Labels of classes without an image so far, as in :meth:`fit`; those of earlier calls
             are remembered.
@@ -398,17 +402,18 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         with all_or_nothing(self) as updated:
             rows, others = updated._validate_rows(
                 X,
-                keep_unlabelled(y),
+                y,
                 sample_weight,
                 reset=not fitted,
-                known=_labels_in(classes) | _labels_in(seen),
+                known=labels_in(classes) | labels_in(seen),
                 unlabelled=lambda labels: without_label(labels, classes, seen),
             )
             updated._remember_members(classes)
             n_seen = num_samples(X)
             if fitted:
                 later = rows.y
-                rows, others = self._followed_by(rows.take(rows.weight > 0), others)
+                rows, others = self._followed_by(rows, others)
+                rows = rows.take(rows.weight > 0)
                 seen = np.union1d(self.labels_seen_, later) if len(later) else seen
                 n_seen += self.n_samples_seen_
                 labels = self.classes_[self.support_labels_]
@@ -446,7 +451,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
 
         `seen` are the labels given before.
         """
-        others = others.to_keep(None).unlike(rows)
+        others = others.to_keep(None).unlike(rows.take(rows.weight > 0))
         if not len(rows.y) and classes is not None:
             rows = rows._replace(y=np.asarray(classes)[:0])  # of the type of the labels
         by_names = len(others.y) > 0 and bool(self._text_source())
@@ -493,8 +498,3 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.prompts_ = [list(group) for group in prompts]
         rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
         self.prompt_features_ = rows.astype(np.float32)
-
-
-def _labels_in(labels: ArrayLike | None) -> set[Any]:
-    given = np.asarray([] if labels is None else labels)
-    return set(given.tolist()) if given.ndim == 1 else set()  # all_labels says what is wrong

@@ -99,7 +99,8 @@ class FittedGraph(LinearFeatureClassifier):
         -------
         ndarray of shape (n_samples,)
             Higher is more familiar: standard deviations of left-out support rows from their mean.
-            `predict` compares it with `unknown_threshold`. 0 where one class alone has images.
+            `predict` compares it with `unknown_threshold`. 0 where fewer than two classes have
+            labelled images.
         """
         return self._in_chunks(X, lambda Z: self._familiarity(Z, self._logits(Z)))
 
@@ -159,18 +160,22 @@ class FittedGraph(LinearFeatureClassifier):
             Initial nodes `x` and, for each relation that acted, `edge_index` and `edge_weight`: the
             edges that the messages were gathered along times the strength with which they acted
             (:mod:`skhegraph.hegraph.class_graph`). Edges from class to class join those with
-            images; with rows without a label, all.
+            images; all where there are rows without a label, or fewer than two have images.
         """
         check_is_fitted(self)
         from skhegraph.hegraph.graph import edge_lists
 
         strengths = {name: getattr(self, f"{name}_") for name in STRENGTHS}
-        with_images = np.unique(self.support_labels_)
-        if self.n_unlabelled_:
-            with_images = np.arange(len(self.classes_))
+        with_images = self._with_images()
         edges = acting_edges(self.graph_["positive"][with_images].astype(np.float64), strengths)
         with own_settings():
             return edge_lists(self.graph_, edges, with_images)
+
+    def _with_images(self) -> Ints:
+        """Classes that the text was centred over and that messages joined."""
+        with_images = np.unique(self.support_labels_)
+        every = self.n_unlabelled_ or len(with_images) < 2  # of one: see with_rows_from_text
+        return np.arange(len(self.classes_)) if every else with_images
 
     # --- what a fit leaves ----------------------------------------------------------------------
 

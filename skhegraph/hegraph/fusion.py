@@ -85,7 +85,7 @@ class Candidate(NamedTuple):
     weights: FusionWeights
 
 
-def wrong_class_spread(logits: Floats, y: Ints) -> float:
+def wrong_class_spread(logits: Floats, y: Ints, weight: Floats | None = None) -> float:
     """Standard deviation (unbiased) of each row's logits of the wrong classes about their mean.
 
     It is the natural unit of logits: it needs no genuine pair, so it can be measured at one shot,
@@ -97,7 +97,7 @@ def wrong_class_spread(logits: Floats, y: Ints) -> float:
         wrong[np.arange(len(y)), y] = False
     rest = logits[wrong].reshape(len(y), -1)
     variance = rest.var(axis=1, ddof=1 if several else 0)
-    return max(float(np.sqrt(variance.mean())), LEAST_SPREAD)
+    return max(float(np.sqrt(np.average(variance, weights=weight))), LEAST_SPREAD)
 
 
 def fit_fusion_weights(
@@ -176,9 +176,9 @@ def prior_of_visual(median: float, width: float, visual_weight: float | None) ->
     return Prior(median, width, width)
 
 
-def visual_unit(G: Floats, y: Ints) -> float:
+def visual_unit(G: Floats, y: Ints, weight: Floats | None = None) -> float:
     """Unit of `b`: the spread that parts C classes, over that of the visual logits; 0 without."""
-    spread = wrong_class_spread(G, y)
+    spread = wrong_class_spread(G, y, weight)
     return float(np.sqrt(np.log(G.shape[1])) / spread) if spread > LEAST_SPREAD else 0.0
 
 

@@ -5,10 +5,11 @@ class. The row then joins every class, with the weight
 
     q_uc = share w_u f_u r_uc^2,
 
-`w_u` its sample weight. A row counts for a class with its probability, and as much as that is sure:
-what it adds is expected to be `r_uc` right. Rows of other classes count for little: `f_u` is twice
-the share of rows of the classes that are less familiar (:mod:`skhegraph.hegraph.familiarity`), 1 at
-most. Half of all rows are taken to be of the classes: `f_u` is 1 from their median on.
+`w_u` its sample weight. A row counts for a class with its probability, and once more with it: of
+what it adds to the class, the part `r_uc` is expected to be right. Rows of other classes count for
+little: `f_u` is twice the share of rows of the classes that are less familiar
+(:mod:`skhegraph.hegraph.familiarity`), 1 at most. Half of all rows at least are taken to be of the
+classes: where their median is below that of labelled rows, `f_u` is 1 from it on.
 
 The class means get `sum_u q_uc x_u` and the shots `sum_u q_uc` more, and the visual nodes are
 adapted anew. Strengths of messages and the covariance rest on labelled rows (and on how far they
@@ -173,15 +174,24 @@ class Guess(NamedTuple):
         return np.concatenate(list(map_rows(of_block, len(X), max(self.coef.shape))))
 
 
-def spread_rows(rows: Unlabelled) -> Floats:
-    """Unit rows that stand for all, `SOME_ROWS` or somewhat more."""
+def spread_rows(rows: Unlabelled) -> tuple[Floats, Floats]:
+    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights."""
     step = max(len(rows.weight) // SOME_ROWS, 1)
-    return unit_rows(rows.X[::step].astype(np.float64))
+    return unit_rows(rows.X[::step].astype(np.float64)), rows.weight[::step]
+
+
+def median(values: Floats, weight: Floats) -> float:
+    """Weighted median; between the two middle values where half of the weight is below."""
+    order = np.argsort(values)
+    below = np.cumsum(weight[order]) / weight.sum()
+    middle = np.searchsorted(below, 0.5 - 1e-9), np.searchsorted(below, 0.5 + 1e-9)
+    return float(values[order[list(middle)]].mean())
 
 
 def mixture_of(rows: Unlabelled, guess: Guess) -> Mixture:
     """What rows without a label add to the classes, `share` being 1."""
-    usual = min(float(np.median(guess(spread_rows(rows))[1])), 0.0)
+    some, weight = spread_rows(rows)
+    usual = min(median(guess(some)[1], weight), 0.0)
 
     def of_block(block: slice) -> Floats:
         """Counts and sums of a block of rows, side by side."""
@@ -241,12 +251,16 @@ def some_rows(whole: Support, chosen: np.ndarray) -> Support:
 def folds(whole: Support, rows: Ints, has_text: bool) -> Ints:
     """Fold of each support row, -1 for those that are never held out.
 
-    Rows of a class are in different folds. Without text a class needs a row in every fold.
+    Rows of a class are in different folds. Without text a class needs a row in every fold. The
+    classes come in the order of their first rows, so that it does not matter what they are called.
     """
     fold = np.full(len(whole.y), -1)
     n_rows = np.bincount(whole.y, minlength=whole.n_classes)
     held = rows if has_text else rows[n_rows[whole.y[rows]] > 1]
-    fold[held[np.argsort(whole.y[held], kind="stable")]] = np.arange(len(held)) % N_FOLDS
+    classes, first = np.unique(whole.y[held], return_index=True)
+    rank = np.empty(whole.n_classes, dtype=np.intp)
+    rank[classes[np.lexsort(whole.X[held[first]].T)]] = np.arange(len(classes))
+    fold[held[np.argsort(rank[whole.y[held]], kind="stable")]] = np.arange(len(held)) % N_FOLDS
     return fold
 
 
@@ -351,9 +365,10 @@ def adapt_by_names(
     strengths = by_text_alone(strengths)._replace(text_weight=TEXT_MEDIAN if a is None else a)
     adapted = adapt(whole, prior, strengths, has_text)
     if b is None:  # in units of the logits of rows: means lie closer together
-        some, fitted = spread_rows(rows), branches(whole, adapted._replace(visual_weight=1.0))
+        fitted = branches(whole, adapted._replace(visual_weight=1.0))
+        some, weight = spread_rows(rows)
         G = some @ fitted.visual_coef.T + fitted.visual_intercept
-        b = VISUAL_MEDIAN * visual_unit(G, guess(some)[0].argmax(axis=1))
+        b = VISUAL_MEDIAN * visual_unit(G, guess(some)[0].argmax(axis=1), weight)
     adapted = adapted._replace(visual_weight=b, familiarity_scale=np.zeros(3))
     return whole, adapted, guess
 
@@ -413,7 +428,7 @@ def fit_on_folds(
         guess = Guess.of(rest, adapt(rest, prior, given, has_text), prior)
         without.append(Part(np.flatnonzero(fold == k), rest, mixture_of(rows, guess), guess))
     text_prior = prior_of_text(text, y, weight, strengths.text_weight)
-    median = VISUAL_MEDIAN * shots_per_class(whole) ** SHOTS_POWER
+    usual = VISUAL_MEDIAN * shots_per_class(whole) ** SHOTS_POWER
 
     def with_share(share: float) -> Weights:
         """The best for a share."""
@@ -426,7 +441,7 @@ def fit_on_folds(
                 linear = model.at(shrinkage).linear()
                 G[np.searchsorted(held_out, part.held)] = linear(whole.X[part.held] @ basis.T)
             visual_prior = prior_of_visual(
-                median * visual_unit(G, y), FUSION_WIDTH, strengths.visual_weight
+                usual * visual_unit(G, y), FUSION_WIDTH, strengths.visual_weight
             )
             fitted = fit_fusion_weights(T, G, y, weight, text_prior, visual_prior)
             loss = fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2

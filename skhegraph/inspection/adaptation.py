@@ -101,7 +101,7 @@ class AdaptationDisplay:
         text = None
         if clf.positive_to_visual_ > 0:
             P = clf.graph_["positive"].astype(np.float64)
-            centre = P[np.unique(clf.support_labels_)].mean(axis=0)  # of classes with images
+            centre = P[clf._with_images()].mean(axis=0)
             text = clf.visual_centre_ + clf.positive_to_visual_ * (P - centre)
         names = [str(label) for label in clf.classes_]
         return cls(before, after, text, names).plot(n_labels=n_labels, ax=ax)

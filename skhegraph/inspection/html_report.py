@@ -197,9 +197,10 @@ def _codes(labels: Any, classes: NDArray[Any], n_images: int) -> Ints:
 def _head(title: str, answers: Answers) -> str:
     """Title, and what the model knows."""
     clf = answers.clf
+    without = f" ({clf.n_unlabelled_} without a label)" if clf.n_unlabelled_ else ""
     known = (
-        f"{len(clf.classes_)} classes, fitted on {clf.n_samples_seen_} rows, of which it keeps "
-        f"{len(clf.support_labels_)}; skhegraph {__version__}."
+        f"{len(clf.classes_)} classes, fitted on {clf.n_samples_seen_} rows{without}, of which it "
+        f"keeps {len(clf.support_labels_)}; skhegraph {__version__}."
     )
     return f"<h1>{text(title)}</h1>\n{paragraph(known, 'soft')}"
 
@@ -251,9 +252,10 @@ def _scores(answers: Answers) -> str:
     text_alone = zero_shot(clf, answers.features)
     if text_alone is not None:
         named.append(("the text alone (zero-shot)", text_alone))
-    found, C = logistic_regression(clf, answers.features)
     kept = len(clf.support_labels_)
-    named.append((f"logistic regression on the {kept} rows kept (C={C:g})", found))
+    if len(np.unique(clf.support_labels_)) > 1:
+        found, C = logistic_regression(clf, answers.features)
+        named.append((f"logistic regression on the {kept} rows kept (C={C:g})", found))
     rows = []
     for name, log_proba in named:
         right = int((log_proba.argmax(axis=1) == truth).sum())

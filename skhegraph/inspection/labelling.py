@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
+from sklearn.utils import check_scalar
 
 from skhegraph.inspection.steps import features_of, final_classifier
 from skhegraph.parallel import one_blas_thread
@@ -32,7 +34,7 @@ def next_to_label(estimator: Any, X: Any, n_images: int = 10) -> NDArray[np.intp
         Images without a label, as `estimator.predict` takes them. Those that cannot be read (rows
         that are NaN throughout) are not chosen.
     n_images : int, default=10
-        How many to choose; fewer if there are no more.
+        How many to choose, at most 4,000; fewer if there are no more.
 
     Returns
     -------
@@ -41,8 +43,8 @@ def next_to_label(estimator: Any, X: Any, n_images: int = 10) -> NDArray[np.intp
 
     Raises
     ------
-    TypeError
-        If the classifier is another one.
+    TypeError, ValueError
+        If the classifier is another one, or `n_images` is no integer from 0 on.
 
     References
     ----------
@@ -60,6 +62,7 @@ def next_to_label(estimator: Any, X: Any, n_images: int = 10) -> NDArray[np.intp
     >>> next_to_label(clf, X[rest], 3).shape
     (3,)
     """
+    check_scalar(n_images, "n_images", Integral, min_val=0)
     clf = final_classifier(estimator)
     features = features_of(estimator, X)
     proba, score = clf.predict_proba(features), clf.score_samples(features)

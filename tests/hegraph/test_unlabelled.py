@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph.clip.model import load_backbone
 from skhegraph.hegraph import classifier as classifier_module
 from skhegraph.hegraph.adaptation import adapt
 from skhegraph.hegraph.class_graph import Paths
@@ -25,6 +27,7 @@ from skhegraph.hegraph.unlabelled import (
     Unlabelled,
     adapt_with_unlabelled,
     folds,
+    median,
     mixture_of,
     of_all_classes,
     some_rows,
@@ -217,6 +220,53 @@ def test_order_copies_and_scale_of_weights() -> None:
     )
 
 
+@pytest.mark.parametrize("names", [False, True])
+def test_a_weight_is_that_many_copies(names: bool) -> None:
+    times = np.random.default_rng(3).integers(0, 4, size=60)
+    few, y = (X[:0], Y[:0]) if names else (X, Y)
+    both, partly = np.vstack([few, OTHERS]), np.concatenate([y, np.full(60, -1)])
+    weight = np.concatenate([np.ones(len(y)), times])
+    row = np.repeat(np.arange(len(both)), weight.astype(int))
+    np.testing.assert_allclose(
+        hegraph().fit(both, partly, weight, classes=range(C)).predict_proba(OTHERS),
+        hegraph().fit(both[row], partly[row], classes=range(C)).predict_proba(OTHERS),
+        atol=1e-8,
+    )
+
+
+@pytest.mark.parametrize("text", ["prototypes", TEXT])
+def test_what_classes_are_called_does_not_matter(text: Any) -> None:
+    other_way = text if isinstance(text, str) else text[::-1]
+    reverse = np.where(PARTLY >= 0, C - 1 - PARTLY, -1)
+    want = HeGraphClassifier(text_features=text).fit(BOTH, PARTLY).predict_proba(OTHERS)
+    found = HeGraphClassifier(text_features=other_way).fit(BOTH, reverse).predict_proba(OTHERS)
+    np.testing.assert_allclose(found[:, ::-1], want, atol=1e-8)
+
+
+def test_weighted_median() -> None:
+    values, times = np.array([3.0, -1.0, 0.5, 9.0, 2.0]), np.array([2, 1, 3, 1, 1])
+    for weight in (times, 0.1 * times):
+        assert median(values, weight) == np.median(np.repeat(values, times))
+    assert median(values[:4], np.full(4, 0.1)) == np.median(values[:4])
+
+
+def test_a_copy_of_a_row_of_weight_0_stays() -> None:
+    rows, y = np.vstack([X, X[:1], OTHERS]), np.concatenate([Y, [-1], np.full(60, -1)])
+    weight = (np.arange(len(y)) > 0).astype(float)
+    clf = hegraph().fit(rows, y, weight)
+    assert clf.n_unlabelled_ == 61
+    np.testing.assert_array_equal(clf.coef_, hegraph().fit(rows[1:], y[1:]).coef_)
+
+
+def test_classes_with_a_name_alone_and_large_rows_warn_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf = hegraph().fit(BOTH, np.where(PARTLY < 2, PARTLY, -1), classes=range(C))
+        large = hegraph().fit(np.vstack([X, 1e300 * OTHERS]), PARTLY)
+    assert clf.n_unlabelled_ == 65
+    np.testing.assert_allclose(large.coef_, hegraph().fit(BOTH, PARTLY).coef_, atol=1e-8)
+
+
 # --- how they are given ---------------------------------------------------------------------------
 
 NAMES = np.array(["ant", "bee", "cat", "dog"])
@@ -234,8 +284,12 @@ def test_names_and_minus_one(container: Any) -> None:
 
 
 def test_minus_one_as_text_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"text '-1' among names.*dtype=object"):
-        hegraph().fit(BOTH, np.array(NAMED))
+    texts = np.array(NAMED)
+    for y in (texts, texts.astype(object), pd.Series(texts), pd.Series(texts, dtype="category")):
+        with pytest.raises(ValueError, match=r"text '-1' among names.*dtype=object"):
+            hegraph(text_features=np.eye(C + 1, D)).fit(BOTH, y)
+    with pytest.raises(ValueError, match="text '-1' among names"):
+        hegraph(text_features=np.eye(C + 1, D)).fit(BOTH, NAMED, classes=np.unique(texts))
     numbers = hegraph(text_features=TEXT[:2]).fit(X, np.where(Y < 2, "-1", "1"))
     assert numbers.classes_.tolist() == ["-1", "1"]
 
@@ -252,12 +306,51 @@ def test_classes_that_are_called_minus_one() -> None:
     assert stream.partial_fit(X[:4], y[:4]).n_unlabelled_ == 0
 
 
+def test_where_minus_one_may_be_a_class_or_not() -> None:
+    """What is decided by the other labels is told, but for -1 and 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hegraph(text_features=TEXT[:2]).fit(X, np.where(Y < 2, -1, 1))
+        hegraph(text_features=TEXT[:2]).fit(X, np.minimum(Y, 2) - 1, classes=[0, 1])
+    with pytest.warns(UserWarning, match="y holds -1 and 0 alone, .* two classes") as caught:
+        hegraph(text_features=TEXT[:2]).fit(X, np.where(Y < 2, -1, 0))
+    assert caught[0].filename == __file__
+    with pytest.warns(
+        UserWarning, match=r"beside \[-2, 0, 1\]: 2 rows .* classes=\[-2, -1, 0, 1\]"
+    ):
+        hegraph(text_features=TEXT[:3]).fit(X, Y - 2)
+    with pytest.raises(ValueError, match=r"one class \(ant\).*names of all in classes="):
+        hegraph().fit(X, ["ant" if c == 0 else -1 for c in Y])
+    stream = hegraph(text_features=TEXT[:2]).partial_fit(X, np.where(Y < 2, -1, 1))
+    with pytest.raises(ValueError, match=r"y holds \[0, 2\], and before .* -1 was taken for a cl"):
+        stream.set_params(text_features=TEXT).partial_fit(X, Y - 1)
+
+
+class Animal(str, Enum):
+    ANT = "ant of the wood"
+    BEE = "bee of the hive"
+
+
+@pytest.mark.parametrize("container", [list, lambda y: np.array(y, dtype=object), pd.Series])
+def test_names_of_enumerations_and_minus_one(container: Any) -> None:
+    """A list gave the prompt "a photo of a Animal.ANT"."""
+    y = [Animal.ANT, Animal.BEE, Animal.BEE, -1, -1]
+    rows = np.random.default_rng(0).normal(size=(5, load_backbone("skhegraph-tiny").n_features))
+    clf = HeGraphClassifier("skhegraph-tiny", templates="{}").fit(rows, container(y))
+    assert clf.prompts_ == [["ant of the wood"], ["bee of the hive"]]
+    assert clf.n_unlabelled_ == 2
+    right = clf.predict(rows[:3]) == clf.classes_[[0, 1, 1]]
+    assert clf.score(rows[:3], container(y[:3])) == right.mean()
+
+
 def test_no_label_at_all_needs_names_and_text() -> None:
     none = np.full(60, -1)
     with pytest.raises(ValueError, match=r"y holds -1 alone.*classes="):
         hegraph().fit(OTHERS, none)
-    with pytest.raises(ValueError, match="No row of X is left"):
+    with pytest.raises(ValueError, match=r"No row of X is left .* none has a label"):
         hegraph(text_features="prototypes").fit(OTHERS, none, classes=range(C))
+    with pytest.raises(ValueError, match=r"No row of X is left .* sample_weight of zero"):
+        hegraph().fit(BOTH, PARTLY, np.repeat([0.0, 1.0], [len(Y), 60]))
 
 
 def test_unreadable_images_without_a_label() -> None:
@@ -286,6 +379,21 @@ def test_partial_fit_equals_a_fit_on_all() -> None:
     later = hegraph().partial_fit(*guessed, classes=range(C)).partial_fit(X, Y)
     assert later.n_unlabelled_ == 60
     np.testing.assert_allclose(later.coef_, want.coef_, atol=1e-8)
+
+
+def test_streams_of_names() -> None:
+    """Rows without a label alone were of another type than names."""
+    want = hegraph().fit(BOTH, NAMED)
+    stream = hegraph().partial_fit(X, NAMES[Y]).partial_fit(OTHERS, [-1] * 60)
+    np.testing.assert_array_equal(stream.coef_, want.coef_)
+    assert stream.classes_.dtype == want.classes_.dtype
+    first = hegraph().partial_fit(OTHERS[:9], [-1] * 9, classes=NAMES)
+    first.partial_fit(OTHERS[9:], np.full(51, -1, dtype=object))
+    names = hegraph().fit(OTHERS, [-1] * 60, classes=NAMES)
+    np.testing.assert_allclose(first.coef_, names.coef_, atol=1e-8)
+    np.testing.assert_allclose(first.partial_fit(X, NAMES[Y]).coef_, want.coef_, atol=1e-8)
+    with pytest.raises(ValueError, match="labels of one type"):
+        first.partial_fit(X, Y)
 
 
 def test_partial_fit_after_a_fit_on_unlabelled_rows_is_refused() -> None:

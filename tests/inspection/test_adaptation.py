@@ -41,6 +41,18 @@ def test_a_class_with_a_name_alone_stays(make_classifier):
     np.testing.assert_allclose(display.text[4], display.after[4], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_labelled", [0, 1, 2])
+def test_classes_without_a_labelled_row(make_classifier, n_labelled):
+    """Rows without a label take part in all classes, so the text is centred over all."""
+    clf = make_classifier(4)
+    X, labels = clf.support_features_, clf.classes_[clf.support_labels_]
+    y = [label if label in clf.classes_[:n_labelled] else -1 for label in labels]
+    clf.set_params(text_features=clf.graph_["positive"], positive_to_visual=0.5)
+    display = AdaptationDisplay.from_estimator(clf.fit(X, y, classes=clf.classes_))
+    np.testing.assert_allclose(display.text.mean(axis=0), clf.visual_centre_, atol=1e-6)
+
+
 def test_without_text_there_are_two_kinds_of_points(make_classifier):
     with_text = AdaptationDisplay.from_estimator(make_classifier(4, positive_to_visual=1.0))
     assert len(with_text.ax_.collections) == 3
@@ -71,3 +83,14 @@ def test_names_do_not_overlap(make_classifier):
 def test_what_is_refused(make_classifier):
     with pytest.raises(ValueError, match="n_labels"):
         AdaptationDisplay.from_estimator(make_classifier(), n_labels=-1)
+
+
+def test_one_class_with_images(make_classifier):
+    """Its images tell where those of the others are: the text is centred over all, too."""
+    clf = make_classifier(4)
+    X, y = clf.support_features_, clf.classes_[clf.support_labels_]
+    one = y == clf.classes_[0]
+    clf.set_params(text_features=clf.graph_["positive"], positive_to_visual=0.5)
+    clf.fit(X[one], y[one], classes=clf.classes_)
+    display = AdaptationDisplay.from_estimator(clf)
+    np.testing.assert_allclose(display.text.mean(axis=0), clf.visual_centre_, atol=1e-6)

@@ -83,3 +83,7 @@ def test_pipelines_bounds_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(next_to_label(clf, X[300:400], 10)) == 6
     with pytest.raises(TypeError, match="expected a fitted HeGraphClassifier"):
         next_to_label(LogisticRegression().fit(X, Y), X)
+    with pytest.raises(ValueError, match="n_images == -1, must be >= 0"):
+        next_to_label(clf, X[300:400], -1)
+    with pytest.raises(TypeError, match="n_images must be an instance of int"):
+        next_to_label(clf, X[300:400], 2.5)  # type: ignore[arg-type]

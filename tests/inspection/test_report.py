@@ -138,6 +138,20 @@ def test_a_class_with_a_name_alone(tmp_path):
     assert page.rows["classes"][3][:3] == ["9", "0", "1"]
 
 
+@pytest.mark.parametrize("n_labelled", [0, 1])
+def test_a_model_of_names_and_rows_without_a_label(make_case, tmp_path, n_labelled):
+    """There is nothing to fit a logistic regression on."""
+    clf, images, labels, features = make_case()
+    y = [-1] * 60
+    y[:n_labelled] = labels[:n_labelled]
+    clf.fit(features, y, classes=["ant", "bee", "cow"])
+    page = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
+    names = [row[0] for row in page.rows["scores"]]
+    assert names == ["", "this model", "the text alone (zero-shot)"]
+    told = f"60 rows ({60 - n_labelled} without a label), of which it keeps {n_labelled};"
+    assert told in page.texts[""]
+
+
 def test_each_cell_leads_to_its_pictures(make_case, tmp_path):
     clf, images, labels, features = make_case()
     page = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
