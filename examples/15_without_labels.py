@@ -125,4 +125,6 @@ left_ax.legend()
 chosen = pool[next_to_label(alone, features[pool])]
 show_pieces(right_ax, [images[i] for i in chosen], [f"{k + 1}." for k in range(10)], n_columns=5)
 right_ax.set_title("With one label a class: the ten to label next")
-fig.savefig(Path(__file__).with_suffix(".png"), dpi=100)
+out = Path(__file__).with_suffix(".png")
+fig.savefig(out, dpi=100)
+print(f"saved {out}")

@@ -34,7 +34,7 @@ CLASSIFIERS = {
 #: Sums in another order: eigenvectors of near-equal eigenvalues, and scalars searched on them.
 ATOL = 1e-6
 LABELS = {
-    "integers": lambda codes: codes * 3 - 7,
+    "integers": lambda codes: codes * 3 - 8,  # none is -1, of rows without a label
     "unsigned": lambda codes: codes.astype(np.uint16),
     "strings": lambda codes: np.array([f"class {c:03d}" for c in codes]),
     "objects": lambda codes: np.array([f"class {c:03d}" for c in codes], dtype=object),
