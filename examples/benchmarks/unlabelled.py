@@ -108,16 +108,9 @@ def run_one(problem: Problem, section: str, shots: int, seed: int, develop: bool
 def without_parts(text: dict[str, Any], X: np.ndarray, y: np.ndarray) -> dict[str, BaseEstimator]:
     """HeGraph fitted without one part of the method or another."""
 
-    def as_alone(*given: Any) -> hegraph_unlabelled.Weights:
-        """Weights of the labelled rows alone."""
-        alone = given[-1]
-        a, b, shrinkage = alone.text_weight, alone.visual_weight, alone.discriminant.shrinkage
-        return hegraph_unlabelled.Weights(a, b, shrinkage, 1.0, 0.0)
-
     patches = {
         "r in place of r squared": {"parts": lambda r, f: np.minimum(2 * ndtr(f), 1)[:, None] * r},
         "no familiarity": {"parts": lambda r, f: np.square(r)},
-        "weights of labelled rows alone": {"fit_on_folds": as_alone},
         "share always 1": {"UNLABELLED_SHARES": (1.0,)},
         "share always 0.1": {"UNLABELLED_SHARES": (0.1,)},
     }
@@ -125,6 +118,11 @@ def without_parts(text: dict[str, Any], X: np.ndarray, y: np.ndarray) -> dict[st
     for name, patched in patches.items():
         with mock.patch.multiple(hegraph_unlabelled, **patched):
             models[name] = HeGraphClassifier(**text).fit(X, y)
+    alone = HeGraphClassifier(**text).fit(X[y >= 0], y[y >= 0])
+    given = {
+        name: getattr(alone, f"{name}_") for name in ("text_weight", "visual_weight", "shrinkage")
+    }
+    models["weights of labelled rows alone"] = HeGraphClassifier(**text, **given).fit(X, y)
     still = {"positive_to_visual": 0.0, "visual_to_visual": 0.0}
     models["no messages into visual nodes"] = HeGraphClassifier(**text, **still).fit(X, y)
     return models

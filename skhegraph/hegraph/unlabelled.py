@@ -19,7 +19,8 @@ too little, and images of a class too much.
 How sure the new logits are, no row tells whose label has led others to its class. So `a`, `b`, the
 shrinkage and `share` minimise the log-loss of rows that neither nodes nor probabilities have seen:
 both are made anew without each of `N_FOLDS` parts of the rows, by text alone for classes that lose
-all their rows. Text nodes are then trained on the labelled rows.
+all their rows. Logits of such a model may lie far closer together than those of the whole one, so
+`b` is estimated in units of their spread. Text nodes are then trained on the labelled rows.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ from skhegraph.hegraph.priors import (
     VISUAL_MEDIAN,
     VISUAL_MEDIAN_ALONE,
 )
-from skhegraph.hegraph.visual import VisualModel
+from skhegraph.hegraph.visual import Linear, VisualModel
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import map_rows, sum_rows
 from skhegraph.support import (
@@ -178,6 +179,19 @@ def spread_rows(rows: Unlabelled) -> tuple[Floats, Floats]:
     """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights."""
     step = max(len(rows.weight) // SOME_ROWS, 1)
     return unit_rows(rows.X[::step].astype(np.float64)), rows.weight[::step]
+
+
+def unit_of(
+    rows: Unlabelled, guess: Guess, linear: Linear, basis: Floats, G: Floats, y: Ints
+) -> float:
+    """Unit of `b` by the visual logits `G` of held-out rows and by those of rows without a label.
+
+    The former are too few to tell it where there is one of each of a few classes.
+    """
+    some, weight = spread_rows(rows)
+    logits = np.vstack([G, linear(some @ basis.T)])
+    labels = np.concatenate([y, guess(some)[0].argmax(axis=1)])
+    return visual_unit(logits, labels, np.concatenate([np.ones(len(y)), weight]))
 
 
 def median(values: Floats, weight: Floats) -> float:
@@ -332,11 +346,12 @@ def adapt_with_unlabelled(
     model = visual_model(inside, strengths, has_text, whole.X.shape[1], guess.model)
     discriminant, told = model.at(shrinkage), calibration_rows(whole)
     held_out = discriminant.leave_one_out(told)
-    if weights is None:  # in the units of the new logits
-        a, b = alone.text_weight, VISUAL_MEDIAN_ALONE * visual_unit(held_out, whole.y[told])
-        b = b if strengths.visual_weight is None else strengths.visual_weight
-    else:
-        a, b = weights.text, weights.visual
+    a = alone.text_weight if weights is None else weights.text
+    b = strengths.visual_weight
+    if b is None:
+        linear, y = discriminant.linear(), whole.y[told]
+        b = VISUAL_MEDIAN_ALONE if weights is None else weights.visual
+        b *= unit_of(rows, guess, linear, basis, held_out, y)
     fusion = Fusion(discriminant, a, b, held_out)
     weight = loss_weights(whole, prior)
     adapted = adapt_text(inside, basis, fusion, told, weight, prior, strengths, has_text)
@@ -374,7 +389,10 @@ def adapt_by_names(
 
 
 class Weights(NamedTuple):
-    """Fusion weights, shrinkage and share, and the penalised loss (nats) of held-out rows."""
+    """Fusion weights, shrinkage and share, and the penalised loss (nats) of held-out rows.
+
+    The visual weight is in units of :func:`unit_of`, where it is not given.
+    """
 
     text: float
     visual: float
@@ -438,11 +456,12 @@ def fit_on_folds(
             """The best for a shrinkage."""
             G = np.empty_like(T)
             for part, (model, basis) in zip(without, models, strict=True):
-                linear = model.at(shrinkage).linear()
-                G[np.searchsorted(held_out, part.held)] = linear(whole.X[part.held] @ basis.T)
-            visual_prior = prior_of_visual(
-                usual * visual_unit(G, y), FUSION_WIDTH, strengths.visual_weight
-            )
+                linear, labels = model.at(shrinkage).linear(), whole.y[part.held]
+                logits = linear(whole.X[part.held] @ basis.T)
+                if strengths.visual_weight is None:
+                    logits *= unit_of(rows, part.guess, linear, basis, logits, labels)
+                G[np.searchsorted(held_out, part.held)] = logits
+            visual_prior = prior_of_visual(usual, FUSION_WIDTH, strengths.visual_weight)
             fitted = fit_fusion_weights(T, G, y, weight, text_prior, visual_prior)
             loss = fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2
             a = fitted.text if has_text else 0.0

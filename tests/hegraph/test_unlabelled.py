@@ -460,15 +460,34 @@ def test_the_share_is_chosen_on_rows_that_are_held_out(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("text", ["prototypes", TEXT[:2]])
 def test_where_no_row_can_be_held_out(text: Any) -> None:
     """One image of each of two classes: the weights are what they are before any row is seen."""
-    truth = np.random.default_rng(11).integers(2, size=80)
-    pool, queries = rows_of(truth, 12), rows_of(truth, 13)
-    few, labels = rows_of(np.arange(2), 14), np.arange(2)
-    alone = HeGraphClassifier(text_features=text, logit_scale=20.0).fit(few, labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        more = HeGraphClassifier(text_features=text, logit_scale=20.0, visual_weight="auto").fit(
-            np.vstack([few, pool]), np.concatenate([labels, np.full(80, -1)]), classes=labels
-        )
-    assert log_loss(truth, more.predict_proba(queries)) < 1.1 * log_loss(
-        truth, alone.predict_proba(queries)
+    losses = []
+    for seed in range(11, 17):
+        truth = np.random.default_rng(seed).integers(2, size=80)
+        pool, queries = rows_of(truth, seed + 20), rows_of(truth, seed + 40)
+        few, labels = rows_of(np.arange(2), seed + 60), np.arange(2)
+        alone = HeGraphClassifier(text_features=text, logit_scale=20.0).fit(few, labels)
+        both = np.vstack([few, pool]), np.concatenate([labels, np.full(80, -1)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            more = HeGraphClassifier(text_features=text, logit_scale=20.0).fit(*both)
+        losses.append([log_loss(truth, clf.predict_proba(queries)) for clf in (alone, more)])
+    before, after = np.mean(losses, axis=0)
+    assert after < before
+
+
+def test_visual_weight_is_in_units_of_the_whole_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models without some rows have logits of another spread: their weight is no weight for all."""
+    import skhegraph.hegraph.unlabelled as module
+
+    monkeypatch.setattr(module, "fit_on_folds", lambda *_: module.Weights(0.5, 0.7, 1.0, 1.0, 0.0))
+    rows = Unlabelled(OTHERS, np.ones(len(OTHERS)))
+    whole, adapted, guess = adapt_with_unlabelled(support(), rows, PRIOR, AUTO, True)
+    linear = adapted.discriminant.linear()
+    left_out = adapted.discriminant.leave_one_out(np.arange(len(Y)))
+    logits = np.vstack([left_out, linear(unit_rows(OTHERS) @ adapted.basis.T)])
+    classes = np.concatenate([whole.y, guess(unit_rows(OTHERS))[0].argmax(axis=1)])
+    wrong = [np.delete(row, c).var(ddof=1) for row, c in zip(logits, classes, strict=True)]
+    assert adapted.text_weight == 0.5
+    assert adapted.visual_weight == pytest.approx(
+        0.7 * np.sqrt(np.log(C)) / np.sqrt(np.mean(wrong)), rel=1e-12
     )
