@@ -53,7 +53,7 @@ def test_methods_of_the_sections(bench, digits):
     assert len(parts) == 8
     assert len({value["log_loss"] for value in parts.values()}) >= 7  # each part acts
     names = bench.run_one(digits, "names", 0, 0, False)
-    assert set(names) == {"zero-shot", bench.OURS, "TransCLIP"}
+    assert set(names) == {"zero-shot", bench.OURS, "TransCLIP", "ZLaP"}
     assert bench.run_one(digits, "all", 40, 0, False) == {}
 
 
@@ -70,6 +70,26 @@ def test_transclip_moves_names_to_the_images(bench, digits):
     want = [-0.5 * ((z - mean) ** 2 / v).sum() for mean in clf.means_]
     np.testing.assert_allclose(density[0], want, rtol=1e-6)
     assert clf.fit(X, np.full(len(y), -1)).score(digits.X_test, 9 - digits.y_test) > 0.75
+
+
+def test_zlap_on_a_graph_worked_by_hand(bench):
+    """Two texts, three images: one neighbour of each kind, the image itself being the first."""
+    text = np.array([[1.0, 0.0], [0.0, 1.0]])
+    images = np.array([[0.8, 0.6], [0.6, 0.8], [0.28, 0.96]])
+    clf = bench.ZLaP(text, n_neighbours=2, gamma=2.0, alpha=0.5).fit(images)
+    cosines = images @ images.T  # the nearest but itself: 1, 0, 1
+    W = np.zeros((5, 5))
+    W[2:, :2] = (images @ text.T) ** 2  # both texts are near
+    for i, j in ((0, 1), (1, 0), (2, 1)):
+        W[2 + i, 2 + j] = cosines[i, j]
+    W += W.T
+    root = np.sqrt(W.sum(axis=1))
+    Z = np.linalg.inv(np.eye(5) - 0.5 * W / np.outer(root, root))[:, :2]
+    np.testing.assert_allclose(clf.scores_, Z, rtol=1e-12)
+    query = np.array([0.6, 0.8])  # near images 1 and 0
+    scores = 0.36 * Z[0] + 0.64 * Z[1] + 1.0 * Z[3] + 0.96 * Z[2]
+    np.testing.assert_allclose(clf.predict_proba(query[None])[0], scores / scores.sum())
+    assert clf.predict(query[None]) == [1]
 
 
 def test_command_line(bench, digits, tmp_path):

@@ -1,9 +1,10 @@
-"""TransCLIP in its inductive form, as a small estimator: a peer with unlabelled rows."""
+"""TransCLIP and ZLaP in their inductive forms, as small estimators: peers with unlabelled rows."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array, diags_array, eye_array, hstack
+from scipy.sparse.linalg import splu
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -85,6 +86,69 @@ class TransCLIP(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Most probable class."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+class ZLaP(ClassifierMixin, BaseEstimator):
+    """Labels of the text nodes, propagated over a graph of text and image nodes.
+
+    Stojnic, Kalantidis, Tolias, "Label Propagation for Zero-shot Classification with
+    Vision-Language Models" (CVPR 2024), sections 3 and 4: each image is tied to its nearest images
+    by their cosines and to its nearest texts by cosines to the power `gamma`; with the weights `W`
+    (symmetric, no loops) and `S = D^-1/2 W D^-1/2` the nodes have the scores
+    `Z = (I - alpha S)^-1 Y`. A query has the scores of its neighbours, weighted alike. Labels of
+    images are not used.
+
+    Parameters
+    ----------
+    text_features : array-like of shape (n_classes, n_features)
+        Text features of the classes 0 to n_classes - 1.
+    n_neighbours, gamma, alpha : int, float, float, default=5, 5.0, 0.3
+        Those of the authors' example.
+    """
+
+    def __init__(self, text_features, n_neighbours=5, gamma=5.0, alpha=0.3):
+        self.text_features = text_features
+        self.n_neighbours = n_neighbours
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def fit(self, X, y=None):
+        """Fit on rows without a label."""
+        self.text_ = unit_rows(np.asarray(self.text_features, dtype=np.float64))
+        self.images_ = unit_rows(np.asarray(X, dtype=np.float64))
+        n_classes = len(self.text_)
+        n_nodes = n_classes + len(self.images_)
+        self.classes_ = np.arange(n_classes)
+        of_images = self._weights(self.images_).tocoo()
+        rows = of_images.row + n_classes
+        W = csr_array((of_images.data, (rows, of_images.col)), shape=(n_nodes, n_nodes))
+        W = W + W.T
+        W = W - diags_array(W.diagonal())
+        degree = W.sum(axis=1)
+        scale = diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+        L = eye_array(n_nodes) - self.alpha * scale @ W @ scale
+        self.scores_ = splu(csc_array(L)).solve(np.eye(n_nodes, n_classes))
+        return self
+
+    def _weights(self, Z):
+        """Weights of the edges from rows to text and image nodes."""
+        parts = []
+        for nodes, power in ((self.text_, self.gamma), (self.images_, 1.0)):
+            cosines = np.maximum(Z @ nodes.T, 0)
+            nearest = np.argsort(-cosines, axis=1)[:, : self.n_neighbours]
+            values = np.take_along_axis(cosines, nearest, axis=1).ravel() ** power
+            index = np.repeat(np.arange(len(Z)), nearest.shape[1]), nearest.ravel()
+            parts.append(csr_array((values, index), shape=cosines.shape))
+        return hstack(parts, format="csr")
+
+    def predict_proba(self, X):
+        """Scores of queries, each by itself, as shares of their sum."""
+        scores = self._weights(unit_rows(np.asarray(X, dtype=np.float64))) @ self.scores_
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    def predict(self, X):
+        """Class of the highest score."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 

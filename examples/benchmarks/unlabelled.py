@@ -4,7 +4,8 @@ Unlabelled rows are the rest of the training pool; the test split is used once. 
 them; half of the classes named and rows of all ("foreign"), beside the same without the foreign
 rows; rows per class that fall from 50 to 1 ("unbalanced"); names and no label ("names"); all of
 them without one part of the method or another ("parts"). Peers: `SelfTrainingClassifier` of HeGraph
-(threshold 0.8), `LabelSpreading` (7 neighbours) and TransCLIP (`gamma` chosen on folds).
+(threshold 0.8), `LabelSpreading` (7 neighbours) and TransCLIP (`gamma` chosen on folds); for names
+alone TransCLIP and ZLaP.
 `--develop` judges rows of the training pool that are kept apart, and leaves the test split alone.
 
 Example::
@@ -35,7 +36,7 @@ from scipy.special import ndtr
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
-from transductive import TransCLIP
+from transductive import TransCLIP, ZLaP
 
 from skhegraph import HeGraphClassifier, KeepUnlabelled, ZeroShotCLIPClassifier
 from skhegraph.hegraph import unlabelled as hegraph_unlabelled
@@ -99,6 +100,8 @@ def run_one(problem: Problem, section: str, shots: int, seed: int, develop: bool
         if section in ("all", "names") and problem.text is not None:
             P = problem.text[0] if isinstance(problem.text, tuple) else problem.text
             models["TransCLIP"] = transclip(TransCLIP(P, problem.logit_scale), shots).fit(*own)
+            if section == "names":
+                models["ZLaP"] = ZLaP(P).fit(own[0])
         return {
             name: scores(model.predict_proba(problem.X_test), problem.y_test)
             for name, model in models.items()
