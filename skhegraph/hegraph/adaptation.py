@@ -134,7 +134,8 @@ def loss_weights(support: Support, prior: Floats) -> Floats:
 
     Few rows of a class stand for few, however much the class counts: effective numbers.
     """
-    return effective_weights(support.sample_weight * prior[support.y] / support.shots[support.y])
+    y, shots = support.y, support.kept_shots  # rows that are kept stand for those that are summed
+    return effective_weights(support.sample_weight * prior[y] / shots[y])
 
 
 def visual_model(
@@ -260,13 +261,16 @@ def fit_familiarity(
     density = fusion.held_out.max(axis=1) + discriminant.shared_logits(rows)
     # A left-out row still has its share h in the centre (squared distances lose (1 - h)^2) and in
     # the scale of the covariance (1 - h). One that is more than half of all says nothing of others.
-    h = inside.sample_weight[rows] / inside.sample_weight.sum()
+    h = inside.sample_weight[rows] / inside.n_rows
     others = h <= max(0.5, h.min())
     density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
     Z = discriminant.model.rows[rows[others]] * discriminant.scale
     concentration = 1 / n_directions(Z)
     share = inside.sample_weight / inside.mass[inside.y]  # squares of weights may underflow
-    known = 1 - float(np.mean(np.bincount(inside.y, np.square(share), inside.n_classes)))
+    squares = np.bincount(inside.y, np.square(share), inside.n_classes)
+    if inside.summed is not None:
+        squares += inside.summed.squares / np.square(inside.mass)
+    known = 1 - float(np.mean(squares))
     return familiarity_scale(density, prominence(logits[others]), concentration, known)
 
 

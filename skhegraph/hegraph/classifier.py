@@ -33,6 +33,7 @@ from skhegraph.hegraph.priors import (
 from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.labels import UNLABELLED, labels_in, without_label
+from skhegraph.many_rows import keep_some
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
 from skhegraph.support import Floats
@@ -348,6 +349,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 sample_weight,
                 known=known,
                 unlabelled=lambda labels: without_label(labels, classes),
+                take=keep_some,
             )
             fitted._remember_members(classes)
             fitted._fit(rows, others, classes, SHOTS_KEPT)

@@ -197,9 +197,11 @@ def estimate_messages(
     rho, ratio, delta, inverse_shots = scales
     # Rows without a label are one point of much weight: a class of k rows has k - k / mass degrees.
     squares = support.sample_weight @ np.einsum("nd,nd->n", support.X, support.X)
-    if support.mixture is not None:
-        counts = np.maximum(support.mixture.counts, LEAST_VARIANCE)
-        squares += (np.square(support.mixture.sums).sum(axis=1) / counts).sum()
+    for part in support.beside:
+        counts = np.maximum(part.counts, LEAST_VARIANCE)
+        squares += (np.square(part.sums).sum(axis=1) / counts).sum()
+    if support.summed is not None:
+        squares += np.trace(support.summed.scatter)
     within = max(float(squares - mass @ np.square(means).sum(axis=1)), 0.0)
     df = max(float((support.shots - support.shots / mass).sum()), 0.0)
     expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)
