@@ -64,7 +64,7 @@ class LabelledRows(NamedTuple):
         """Rows that are not among others: a row whose label came later is no row without one."""
         if not len(self.y):
             return self
-        known = {row.astype(np.float64).tobytes() for row in others.X}
+        known = {row.astype(np.float64).tobytes() for row in others.X[others.weight > 0]}
         new = [row.astype(np.float64).tobytes() not in known for row in self.X]
         return self.take(np.array(new, dtype=bool))
 
@@ -116,6 +116,7 @@ class LabelledRows(NamedTuple):
         codes = np.searchsorted(classes, kept.y)
         total = np.bincount(np.searchsorted(classes, self.y[used]), self.weight[used])
         if self.summed is not None:
+            total = total.astype(np.float64)
             total[np.unique(codes)] += self.summed.counts
         share = class_share[codes] * kept.weight / total[codes]
         whole = len(kept.y) == int(used.sum()) and self.summed is None

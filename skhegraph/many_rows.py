@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.parallel import for_rows, one_blas_thread, sum_rows
-from skhegraph.support import Floats, Ints, Summed, class_means, unit_rows
+from skhegraph.support import Floats, Ints, Summed, class_means, class_sums, unit_rows
 
 #: Numbers of the rows that are kept, at most (a quarter of a GB in double precision), but for
 #: `ROWS_OF_A_CLASS` of each class: training on fewer would tell.
@@ -33,7 +32,7 @@ def most_rows(n_classes: int, n_features: int) -> int:
 def keep_some(rows: LabelledRows, chosen: NDArray[np.bool_]) -> LabelledRows:
     """Take the chosen rows; of more than :func:`most_rows` some, with the sums of the others.
 
-    Equal rows of a class become one that has the sum of their weights.
+    Then equal rows of a class become one that has the sum of their weights.
 
     Parameters
     ----------
@@ -48,28 +47,37 @@ def keep_some(rows: LabelledRows, chosen: NDArray[np.bool_]) -> LabelledRows:
     if len(number) <= most:
         return rows.take(chosen)
     weight = rows.weight[number]
-    # By class, rows of weight 0 last, then by hash: equal rows are neighbours.
-    hashes, unused = hash_rows(rows.X, number), weight == 0
-    order = np.lexsort((hashes, unused, y))
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = np.any([np.diff(key[order]) != 0 for key in (y, unused, hashes)], axis=0)
-    group, first = np.cumsum(new) - 1, order[new]
-    total = np.bincount(group, weight[order])
-    rank = np.arange(len(first)) - np.searchsorted(y[first], y[first])
-    kept = rank < np.append(np.sort(rank), len(rank))[min(most, len(rank))]
-    some = np.argsort(first[kept])
-    few = rows.take(number[first[kept][some]])._replace(weight=total[kept][some])
-    if kept.all():
+    first, group = equal_rows(y, weight, hash_rows(rows.X, number))
+    total, of_first = np.bincount(group, weight).astype(np.float64), y[first]
+    rank = np.arange(len(first)) - np.searchsorted(of_first, of_first)  # within the class
+    is_kept = rank < np.partition(rank, most)[most] if len(rank) > most else rank >= 0
+    kept = np.flatnonzero(is_kept)
+    kept = kept[np.argsort(first[kept])]
+    few = rows.take(number[first[kept]])._replace(weight=total[kept])
+    if is_kept.all():
         return few
-    # What is left, over labels that have a row of positive weight.
-    left, place = np.sort(order[~kept[group]]), y[first]
+    near = class_means(unit_rows(few.X), of_first[kept], np.ones(len(kept)))
+    left = np.flatnonzero(~is_kept[group])
+    sums, scatter = moments(rows.X, number[left], y[left], weight[left], near)
+    counts = np.bincount(y[left], weight[left], len(labels)).astype(np.float64)
+    squares = np.bincount(of_first, np.where(is_kept, 0, np.square(total))).astype(np.float64)
     with_rows = np.bincount(y, weight) > 0
-    origin = class_means(unit_rows(few.X), y[first[kept][some]], np.ones(len(few.y)))
-    counts = np.bincount(y[left], weight[left], len(labels))
-    squares = np.bincount(place[~kept], np.square(total[~kept]), len(labels))
-    sums, scatter = moments(rows.X, number[left], y[left], weight[left], origin)
-    summed = Summed(counts, squares, sums, scatter).each(lambda values: values[with_rows])
+    summed = Summed(counts, squares, sums, scatter).each(lambda part: part[with_rows])
     return few._replace(summed=summed)
+
+
+def equal_rows(y: Ints, weight: Floats, hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """First row of each group of equal rows of a class, and the group of each row.
+
+    Groups are in the order of the classes, in one those of weight 0 last, then of the hashes.
+    """
+    keys = hashes, weight == 0, y
+    order = np.lexsort(keys)
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    group = np.empty(len(order), dtype=np.intp)
+    group[order] = np.cumsum(new) - 1
+    return order[new], group
 
 
 def unit_rows_of(X: Floats, rows: Ints) -> Floats:
@@ -104,9 +112,7 @@ def moments(
     def of_block(block: slice) -> Floats:
         """Products of the features and, below, sums of the classes of a block of rows."""
         away = root[block, None] * (unit_rows_of(X, number[block]) - origin[y[block]])
-        each = np.arange(len(away))
-        labels = csr_array((root[block], (y[block], each)), shape=(n_classes, len(away)))
-        return np.vstack([away.T @ away, labels @ away])
+        return np.vstack([away.T @ away, class_sums(away, y[block], root[block], n_classes)])
 
     with one_blas_thread():
         both = sum_rows(of_block, len(number), max(width, n_classes))

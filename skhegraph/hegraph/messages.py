@@ -54,9 +54,9 @@ def n_directions(A: Floats) -> float:
     The covariance of `n` rows has `1 / (n - 1)` too much in `tr S^2 / (tr S)^2`; of that at most
     three quarters are taken off, since few rows cannot show that directions are very many.
     """
-    centred = A - A.mean(axis=0)
-    squares = np.square(centred @ centred.T if len(A) < A.shape[1] else centred.T @ centred)
-    total = float(np.square(centred).sum())
+    A = A - A.mean(axis=0)
+    squares = np.square(A @ A.T if len(A) < A.shape[1] else A.T @ A)
+    total = float(np.square(A).sum())
     if total <= LEAST_VARIANCE:
         return 1.0
     observed = float(squares.sum()) / total**2
