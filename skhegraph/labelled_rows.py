@@ -114,9 +114,9 @@ class LabelledRows(NamedTuple):
         """
         used, kept = self.weight > 0, self.to_keep(shots)
         codes = np.searchsorted(classes, kept.y)
-        total = np.bincount(np.searchsorted(classes, self.y[used]), self.weight[used])
+        total: Floats = np.zeros(len(classes))
+        np.add.at(total, np.searchsorted(classes, self.y[used]), self.weight[used])
         if self.summed is not None:
-            total = total.astype(np.float64)
             total[np.unique(codes)] += self.summed.counts
         share = class_share[codes] * kept.weight / total[codes]
         whole = len(kept.y) == int(used.sum()) and self.summed is None

@@ -277,9 +277,9 @@ def fit_familiarity(
     density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
     concentration = 1 / n_directions(discriminant.model.rows[rows[others]] * discriminant.scale)
     share = inside.sample_weight / inside.mass[inside.y]  # squares of weights may underflow
-    squares = np.bincount(inside.y, np.square(share), inside.n_classes)
+    squares = np.bincount(inside.y, np.square(share), inside.n_classes).astype(np.float64)
     if inside.summed is not None:
-        squares = squares + inside.summed.squares / np.square(inside.mass)
+        squares += inside.summed.squares / np.square(inside.mass)
     known = 1 - float(np.mean(squares))
     return familiarity_scale(density, prominence(logits[others]), concentration, known)
 
