@@ -139,9 +139,10 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         _refuse_images(X, type(self).__name__)
         check_labels(y, or_unlabelled=unlabelled is not None)
         y = y if unlabelled is None else keep_unlabelled(y)
-        # Half precision, of which a file may be, becomes double where rows are taken.
-        dtype: list[type] = [np.float64, np.float32, np.float16]
-        X, y = validate_data(self, X, y, dtype=dtype, ensure_all_finite="allow-nan", reset=reset)
+        # Of a large file: `readable_rows` looks for NaN and infinities, in blocks, and half
+        # precision becomes double where rows are taken.
+        dtype = [np.float64, np.float32, np.float16]
+        X, y = validate_data(self, X, y, dtype=dtype, ensure_all_finite=False, reset=reset)
         without = np.zeros(len(y), dtype=bool) if unlabelled is None else unlabelled(y)
         check_targets(y[~without])
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
