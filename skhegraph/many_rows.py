@@ -82,7 +82,7 @@ def equal_rows(y: Ints, weight: Floats, hashes: NDArray[np.uint64]) -> tuple[Int
 
 def unit_rows_of(X: Floats, rows: Ints) -> Floats:
     """Unit rows of a block, in double precision."""
-    return unit_rows(X[rows].astype(np.float64, order="C"))
+    return unit_rows(X[rows].astype(np.float64))
 
 
 def hash_rows(X: Floats, number: Ints) -> NDArray[np.uint64]:
