@@ -20,8 +20,6 @@ from skhegraph.support import Floats, Ints, Summed, class_means, class_sums, uni
 #: Numbers of the rows that are kept, at most (a quarter of a GB in double precision), but for
 #: `ROWS_OF_A_CLASS` of each class: training on fewer would tell.
 NUMBERS_KEPT, ROWS_OF_A_CLASS = 2**25, 256
-#: Seed of the hash by which equal rows are found, and rows chosen.
-SEED = 0
 
 
 def most_rows(n_classes: int, n_features: int) -> int:
@@ -50,7 +48,7 @@ def keep_some(rows: LabelledRows, chosen: NDArray[np.bool_]) -> LabelledRows:
     first, group = equal_rows(y, weight, hash_rows(rows.X, number))
     total, of_first = np.bincount(group, weight).astype(np.float64), y[first]
     rank = np.arange(len(first)) - np.searchsorted(of_first, of_first)  # within the class
-    is_kept = rank < np.partition(rank, most)[most] if len(rank) > most else rank >= 0
+    is_kept = rank < (np.partition(rank, most)[most] if len(rank) > most else most)
     kept = np.flatnonzero(is_kept)
     kept = kept[np.argsort(first[kept])]
     few = rows.take(number[first[kept]])._replace(weight=total[kept])
@@ -87,12 +85,13 @@ def unit_rows_of(X: Floats, rows: Ints) -> Floats:
 
 def hash_rows(X: Floats, number: Ints) -> NDArray[np.uint64]:
     """Hash of each unit row, a sum of random multiples of its numbers' bits, modulo 2^64."""
-    factors = np.random.RandomState(SEED).randint(0, 2**64, X.shape[1], dtype=np.uint64)
+    rng = np.random.RandomState(0)  # a fit is no lottery
+    factors = rng.randint(0, 2**64, X.shape[1], dtype=np.uint64) | np.uint64(1)
     hashes: NDArray[np.uint64] = np.empty(len(number), np.uint64)
 
     def fill(block: slice) -> None:
         """Hash a block of rows."""
-        hashes[block] = unit_rows_of(X, number[block]).view(np.uint64) @ (factors | np.uint64(1))
+        hashes[block] = unit_rows_of(X, number[block]).view(np.uint64) @ factors
 
     for_rows(fill, len(number), X.shape[1])
     return hashes

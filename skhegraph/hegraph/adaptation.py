@@ -265,10 +265,8 @@ def fit_familiarity(
     inside: Support, fusion: Fusion, trained: Trained, rows: Ints, prior: Floats
 ) -> Floats:
     """Scale of :mod:`skhegraph.hegraph.familiarity`, from held-out logits of some rows."""
-    discriminant, logits = (
-        fusion.discriminant,
-        held_out_logits(inside, fusion, trained, rows, prior),
-    )
+    discriminant = fusion.discriminant
+    logits = held_out_logits(inside, fusion, trained, rows, prior)
     density = fusion.held_out.max(axis=1) + discriminant.shared_logits(rows)
     # A left-out row still has its share h in the centre (squared distances lose (1 - h)^2) and in
     # the scale of the covariance (1 - h). One that is more than half of all says nothing of others.
