@@ -22,8 +22,8 @@ from skhegraph.labelled_rows import (
     all_labels,
     check_labels,
     check_targets,
-    drop_unreadable,
     name_rows,
+    readable_rows,
     unreadable_rows,
 )
 from skhegraph.labels import UNLABELLED, and_another, brief, keep_unlabelled
@@ -37,7 +37,7 @@ from skhegraph.support import (
     Support,
     class_means,
     distinct_rows,
-    effective_weights,
+    effective,
     mean_of_others,
     unit_rows,
     weights_in_range,
@@ -128,23 +128,21 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         reset: bool = True,
         known: Collection[Any] = (),
         unlabelled: Callable[[NDArray[Any]], NDArray[np.bool_]] | None = None,
+        take: Callable[[LabelledRows, NDArray[np.bool_]], LabelledRows] = LabelledRows.take,
     ) -> tuple[LabelledRows, LabelledRows]:
         """Validate a labelled set; leave rows of unreadable images out, with a warning.
 
         Labels that are `known` may be left without a row. Rows that are `unlabelled` by their
-        labels come apart from the others; None takes every label for one.
+        labels come apart from the others; None takes every label for one. `take` makes the
+        labelled rows of all.
         """
         _refuse_images(X, type(self).__name__)
         check_labels(y, or_unlabelled=unlabelled is not None)
         y = y if unlabelled is None else keep_unlabelled(y)
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            reset=reset,
-        )
+        # Of a large file: `readable_rows` looks for NaN and infinities, in blocks, and half
+        # precision becomes double where rows are taken.
+        dtype = [np.float64, np.float32, np.float16]
+        X, y = validate_data(self, X, y, dtype=dtype, ensure_all_finite=False, reset=reset)
         without = np.zeros(len(y), dtype=bool) if unlabelled is None else unlabelled(y)
         check_targets(y[~without])
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -155,9 +153,8 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
                 f"{LARGEST_WEIGHT:g}, or 0 for a row that does not count."
             )
         rows = LabelledRows(X, y, weight, np.arange(len(y)))
-        rows = drop_unreadable(rows, known, without)
-        without = without[rows.number]
-        labelled, others = rows.take(~without), rows.take(without)
+        readable = readable_rows(rows, known, without)
+        labelled, others = take(rows, readable & ~without), rows.take(readable & without)
         if without.any() and y.dtype.kind == "O":  # names, without the -1 that made them objects
             told = labelled.y.tolist()  # of members of an enumeration the texts
             names = [str.__str__(name) if isinstance(name, str) else name for name in told]
@@ -203,17 +200,19 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             )
         self.classes_ = all_classes
         named = ~np.isin(self.classes_, with_rows)
-        X, weight = unit_rows_in_double(used.X), used.weight
+        X, weight, summed = unit_rows_in_double(used.X), used.weight, rows.summed
         if distinct and len(X):
             X, index, weight = distinct_rows(X, index, weight)
-            weight = effective_weights(weight)
-        positive, negative, scale = self._text_nodes(X, index, weight, labels)
+            weight, summed = effective(weight, summed)
+        told = (X, index, weight) if summed is None else summed.class_rows(X, index, weight)
+        positive, negative, scale = self._text_nodes(*told, labels)
         self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
         P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in (positive, negative))
         if not (isinstance(self.text_features, str) and self.text_features == "prototypes"):
             warn_if_equal(P, self.classes_)
         without_rows = Named(named, P[named], N[named]) if named.any() else None
-        return Support(X, index, weight, P[~named], N[~named], self.logit_scale_, without_rows)
+        P, N, scale = P[~named], N[~named], self.logit_scale_
+        return Support(X, index, weight, P, N, scale, without_rows, summed=summed)
 
     def _text_nodes(
         self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 
 from skhegraph.labels import is_unlabelled
-from skhegraph.support import Floats, Ints, unit_rows
+from skhegraph.parallel import ROWS_AT_ONCE
+from skhegraph.support import Floats, Ints, Summed, unit_rows
 
 
 class KeptRows(NamedTuple):
@@ -43,21 +44,27 @@ class LabelledRows(NamedTuple):
         Weights, zeros too.
     number : ndarray of shape (n_samples,), intp
         Number of each row in what was given.
+    summed : Summed or None
+        More rows of the labels that have one of positive weight (:mod:`skhegraph.many_rows`).
     """
 
     X: Floats
     y: NDArray[Any]
     weight: Floats
     number: Ints
+    summed: Summed | None = None
 
     def take(self, chosen: NDArray[Any]) -> LabelledRows:
-        """Rows chosen by a mask or by numbers."""
-        X, y, weight, number = (part[chosen] for part in self)
-        return LabelledRows(X, y, weight, number)
+        """Rows chosen by a mask or by numbers, those of half precision in double."""
+        X, y, weight, number = (part[chosen] for part in self[:4])
+        X = X.astype(np.float64) if X.dtype == np.float16 else X
+        return LabelledRows(X, y, weight, number, self.summed)
 
     def unlike(self, others: LabelledRows) -> LabelledRows:
         """Rows that are not among others: a row whose label came later is no row without one."""
-        known = {row.astype(np.float64).tobytes() for row in others.X}
+        if not len(self.y):
+            return self
+        known = {row.astype(np.float64).tobytes() for row in others.X[others.weight > 0]}
         new = [row.astype(np.float64).tobytes() not in known for row in self.X]
         return self.take(np.array(new, dtype=bool))
 
@@ -77,7 +84,9 @@ class LabelledRows(NamedTuple):
                 f"{self.y.dtype}: give labels of one type."
             )
         later = later._replace(number=later.number + n_given)
-        X, y, weight, number = (np.concatenate(pair) for pair in zip(self, later, strict=True))
+        X, y, weight, number = (
+            np.concatenate(pair) for pair in zip(self[:4], later[:4], strict=True)
+        )
         return LabelledRows(X, y, weight, number)
 
     def to_keep(self, shots: int | None) -> LabelledRows:
@@ -105,9 +114,12 @@ class LabelledRows(NamedTuple):
         """
         used, kept = self.weight > 0, self.to_keep(shots)
         codes = np.searchsorted(classes, kept.y)
-        total = np.bincount(np.searchsorted(classes, self.y[used]), self.weight[used])
+        total: Floats = np.zeros(len(classes))
+        np.add.at(total, np.searchsorted(classes, self.y[used]), self.weight[used])
+        if self.summed is not None:
+            total[np.unique(codes)] += self.summed.counts
         share = class_share[codes] * kept.weight / total[codes]
-        whole = len(kept.y) == int(used.sum())
+        whole = len(kept.y) == int(used.sum()) and self.summed is None
         return KeptRows(kept.X, codes, kept.weight, kept.number, share, whole)
 
 
@@ -208,18 +220,19 @@ def unreadable_rows(X: Floats) -> NDArray[np.bool_]:
 
     `CLIPFeatures(on_error="nan")` gives such a row for an image that cannot be read.
     """
+    unreadable: NDArray[np.bool_] = np.zeros(len(X), dtype=bool)
     if np.isfinite(X.sum(dtype=np.float64)):  # as nearly always
-        return np.zeros(len(X), dtype=bool)
-    missing = np.isnan(X)
-    unreadable: NDArray[np.bool_] = np.logical_and.reduce(missing, axis=1)
-    assert_all_finite(X[~unreadable], input_name="X")
+        return unreadable
+    for block in gen_batches(len(X), ROWS_AT_ONCE):
+        np.logical_and.reduce(np.isnan(X[block]), axis=1, out=unreadable[block])
+        assert_all_finite(X[block][~unreadable[block]], input_name="X")
     return unreadable
 
 
-def drop_unreadable(
-    rows: LabelledRows, known: Collection[Any] = (), without_label: NDArray[np.bool_] | None = None
-) -> LabelledRows:
-    """Leave rows of unreadable images out of a fit, with one warning.
+def readable_rows(
+    rows: LabelledRows, known: Collection[Any], without_label: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which rows are of readable images, with one warning of others, which a fit leaves out.
 
     Some may be `without_label`.
 
@@ -230,9 +243,8 @@ def drop_unreadable(
     """
     unreadable = unreadable_rows(rows.X)
     if not unreadable.any():
-        return rows
-    has_label = np.ones(len(unreadable), dtype=bool) if without_label is None else ~without_label
-    labels, left = rows.y[has_label], rows.y[has_label & ~unreadable]
+        return ~unreadable
+    labels, left = rows.y[~without_label], rows.y[~(without_label | unreadable)]
     lost = [label for label in np.setdiff1d(labels, left) if label not in known]
     if lost:
         raise ValueError(
@@ -244,7 +256,7 @@ def drop_unreadable(
         UserWarning,
         stacklevel=5,
     )
-    return rows.take(~unreadable)
+    return ~unreadable
 
 
 def all_labels(

@@ -95,7 +95,8 @@ def without_label(
     none: NDArray[np.bool_] = np.zeros(len(y), dtype=bool)
     if y.dtype.kind not in "ifO":
         return none
-    unlabelled = np.array([is_unlabelled(label) for label in y], dtype=bool)
+    numbers = y.dtype.kind != "O"
+    unlabelled = y == UNLABELLED if numbers else np.array([is_unlabelled(v) for v in y], dtype=bool)
     told = set(y[~unlabelled].tolist())
     named = [part for part in (classes, seen) if part is not None]
     if any(is_unlabelled(label) for part in named for label in np.asarray(part).ravel()):

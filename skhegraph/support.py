@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -58,6 +59,37 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class Summed:
+    """Rows of the classes that are not kept as rows, as what they add up to.
+
+    Attributes
+    ----------
+    counts, squares : ndarray of shape (n_classes,)
+        Sum of their weights, and of the squares of these, equal rows of a class being one.
+    sums : ndarray of shape (n_classes, n_features), float64
+        Weighted sum of the unit rows.
+    scatter : ndarray of shape (n_features, n_features), float64
+        Their weighted scatter about the means of these rows in each class, over all classes.
+    """
+
+    counts: Floats
+    squares: Floats
+    sums: Floats
+    scatter: Floats
+
+    def each(self, change: Callable[[Floats], Floats]) -> Summed:
+        """The same with a change of what there is of each class."""
+        counts, squares, sums = (change(part) for part in (self.counts, self.squares, self.sums))
+        return Summed(counts, squares, sums, self.scatter)
+
+    def class_rows(self, X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Ints, Floats]:
+        """One row for each class, the mean of these rows and those that are kept; its weight."""
+        counts = np.bincount(y, weight) + self.counts
+        means = (class_sums(X, y, weight, len(counts)) + self.sums) / counts[:, None]
+        return means, np.arange(len(counts)), counts
+
+
+@dataclass(frozen=True)
 class Support:
     """A validated support set with the text nodes of its classes.
 
@@ -77,6 +109,8 @@ class Support:
         Classes without a row; all else leaves them out.
     mixture : Mixture
         Rows without a label; then classes of a name alone are among all others.
+    summed : Summed
+        More rows of the classes (:mod:`skhegraph.many_rows`).
     """
 
     X: Floats
@@ -87,6 +121,7 @@ class Support:
     logit_scale: float
     named: Named | None = None
     mixture: Mixture | None = None
+    summed: Summed | None = None
 
     @property
     def n_classes(self) -> int:
@@ -94,21 +129,43 @@ class Support:
         return len(self.positive)
 
     @cached_property
-    def shots(self) -> Floats:
-        """Weighted number of rows of each class, shape (n_classes,)."""
+    def kept_shots(self) -> Floats:
+        """Weighted number of rows in `X` of each class, shape (n_classes,)."""
         return np.bincount(self.y, self.sample_weight, self.n_classes).astype(np.float64)
 
     @cached_property
+    def shots(self) -> Floats:
+        """The same with rows that are summed."""
+        return self.kept_shots if self.summed is None else self.kept_shots + self.summed.counts
+
+    @property
+    def n_rows(self) -> float:
+        """Sum of the weights."""
+        summed = 0.0 if self.summed is None else self.summed.counts.sum()
+        return float(self.sample_weight.sum() + summed)
+
+    @cached_property
     def mass(self) -> Floats:
-        """The same with rows without a label."""
+        """The same with rows without a label too."""
         return self.shots if self.mixture is None else self.shots + self.mixture.counts
 
     @cached_property
     def visual(self) -> Floats:
         """Visual nodes `V`: the weighted class means, shape (n_classes, n_features)."""
-        if self.mixture is None:
+        if not self.beside:
             return class_means(self.X, self.y, self.sample_weight)
-        return (self.onehot.T @ self.X + self.mixture.sums) / self.mass[:, None]
+        if self.summed is None:
+            own = self.onehot.T @ self.X
+        else:
+            own = class_sums(self.X, self.y, self.sample_weight, self.n_classes)
+        for part in self.beside:
+            own = own + part.sums
+        return own / self.mass[:, None]
+
+    @property
+    def beside(self) -> list[Mixture | Summed]:
+        """What counts beside the rows in `X`."""
+        return [part for part in (self.summed, self.mixture) if part is not None]
 
     @cached_property
     def onehot(self) -> Floats:
@@ -137,10 +194,16 @@ def unit_rows(X: ArrayLike) -> Floats:
     return Z
 
 
+def class_sums(X: Floats, y: Ints, weight: Floats, n_classes: int) -> Floats:
+    """Weighted sum of the rows of each class."""
+    sums: Floats = csr_array((weight, (y, np.arange(len(y)))), shape=(n_classes, len(y))) @ X
+    return sums
+
+
 def class_means(X: Floats, y: Ints, weight: Floats) -> Floats:
     """Weighted mean row of each class, of which every one has a row."""
-    labels = csr_array((weight, (y, np.arange(len(y)))))
-    return (labels @ X) / np.bincount(y, weights=weight)[:, None]
+    counts = np.bincount(y, weights=weight)
+    return class_sums(X, y, weight, len(counts)) / counts[:, None]
 
 
 def mean_of_others(nodes: Floats) -> Floats:
@@ -176,6 +239,17 @@ def effective_weights(weight: Floats) -> Floats:
     return weight * (weight.sum() / np.square(weight).sum())
 
 
+def effective(weight: Floats, summed: Summed | None) -> tuple[Floats, Summed | None]:
+    """The same for weights of rows that are kept, and for those that are summed, together."""
+    if summed is None:
+        return effective_weights(weight), None
+    total = weight.sum() + summed.counts.sum()
+    factor = total / (np.square(weight).sum() + summed.squares.sum())
+    scaled = summed.each(lambda part: factor * part)
+    squares, scatter = factor**2 * summed.squares, factor * summed.scatter
+    return factor * weight, replace(scaled, squares=squares, scatter=scatter)
+
+
 def with_rows_from_text(support: Support) -> Support:
     """Give each class that has a name alone a row where its text says that its images are.
 
@@ -185,6 +259,7 @@ def with_rows_from_text(support: Support) -> Support:
     named = support.named
     assert named is not None and support.n_classes == 1
     guess = unit_rows(support.visual + named.positive - support.positive)
+    summed = support.summed
     own, others = np.flatnonzero(~named.mask), np.flatnonzero(named.mask)
     return Support(
         np.vstack([support.X, guess]),
@@ -193,6 +268,7 @@ def with_rows_from_text(support: Support) -> Support:
         named.merge(support.positive, named.positive),
         named.merge(support.negative, named.negative),
         support.logit_scale,
+        summed=None if summed is None else summed.each(lambda part: named.merge(part, 0)),
     )
 
 

@@ -62,6 +62,9 @@ the edges in use, times the strength with which they acted).
 
 All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
 
+Of very many labelled rows some are kept as rows, and the others enter `V`, `S` and `k` as sums
+(:mod:`skhegraph.many_rows`).
+
 A class that has a name and no image gets the visual node that its text and the nodes of similar
 classes predict (1) and its text logits (2); training (3) adds to classes with images alone. Where
 only one class has images, they say nothing of the others, and the text decides. Images without a

@@ -134,7 +134,8 @@ def loss_weights(support: Support, prior: Floats) -> Floats:
 
     Few rows of a class stand for few, however much the class counts: effective numbers.
     """
-    return effective_weights(support.sample_weight * prior[support.y] / support.shots[support.y])
+    y, shots = support.y, support.kept_shots  # rows that are kept stand for those that are summed
+    return effective_weights(support.sample_weight * prior[y] / shots[y])
 
 
 def visual_model(
@@ -249,24 +250,35 @@ def training_logits(inside: Support, fusion: Fusion) -> Callable[[slice], Near]:
     return of_rows
 
 
+def held_out_logits(
+    inside: Support, fusion: Fusion, trained: Trained, rows: Ints, prior: Floats
+) -> Floats:
+    """Logits of some rows, the visual ones held out, with all that they consist of."""
+    X = inside.X[rows]
+    logits = text_logits(X, inside.positive, fusion.text * inside.logit_scale)
+    logits = logits + fusion.visual * fusion.held_out
+    logits += X @ trained.coef.T + trained.intercept + np.log(prior)
+    return logits
+
+
 def fit_familiarity(
     inside: Support, fusion: Fusion, trained: Trained, rows: Ints, prior: Floats
 ) -> Floats:
     """Scale of :mod:`skhegraph.hegraph.familiarity`, from held-out logits of some rows."""
-    X, discriminant = inside.X[rows], fusion.discriminant
-    logits = text_logits(X, inside.positive, fusion.text * inside.logit_scale)
-    logits = logits + fusion.visual * fusion.held_out
-    logits += X @ trained.coef.T + trained.intercept + np.log(prior)
+    discriminant = fusion.discriminant
+    logits = held_out_logits(inside, fusion, trained, rows, prior)
     density = fusion.held_out.max(axis=1) + discriminant.shared_logits(rows)
     # A left-out row still has its share h in the centre (squared distances lose (1 - h)^2) and in
     # the scale of the covariance (1 - h). One that is more than half of all says nothing of others.
-    h = inside.sample_weight[rows] / inside.sample_weight.sum()
+    h = inside.sample_weight[rows] / inside.n_rows
     others = h <= max(0.5, h.min())
     density = (density / np.maximum(1 - h, 0.5) ** 3)[others]
-    Z = discriminant.model.rows[rows[others]] * discriminant.scale
-    concentration = 1 / n_directions(Z)
+    concentration = 1 / n_directions(discriminant.model.rows[rows[others]] * discriminant.scale)
     share = inside.sample_weight / inside.mass[inside.y]  # squares of weights may underflow
-    known = 1 - float(np.mean(np.bincount(inside.y, np.square(share), inside.n_classes)))
+    squares = np.bincount(inside.y, np.square(share), inside.n_classes).astype(np.float64)
+    if inside.summed is not None:
+        squares += inside.summed.squares / np.square(inside.mass)
+    known = 1 - float(np.mean(squares))
     return familiarity_scale(density, prominence(logits[others]), concentration, known)
 
 

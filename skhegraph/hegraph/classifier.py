@@ -18,7 +18,6 @@ from skhegraph.feature_classifier import (
 from skhegraph.hegraph.adaptation import Strengths, given
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.fitted_graph import FittedGraph
-from skhegraph.hegraph.fusion import calibration_rows
 from skhegraph.hegraph.parameters import (
     check_unknown_label,
     class_prior,
@@ -33,9 +32,9 @@ from skhegraph.hegraph.priors import (
 from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.labels import UNLABELLED, labels_in, without_label
+from skhegraph.many_rows import keep_some
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
-from skhegraph.support import Floats
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
@@ -158,7 +157,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         Their unit features, class by class.
     support_features_ : ndarray of shape (m, n_features)
         Rows of the support set as given, for explanations and :meth:`partial_fit`: all after
-        `partial_fit`; after `fit` at most 64 of each class, chosen to lie near all others.
+        `partial_fit`; after `fit` at most 64 of each class, chosen to lie near all others (of those
+        that stay rows, where there are very many).
     support_labels_, support_weight_, support_index_ : ndarray of shape (m,)
         Their class (index into `classes_`), weight, and number in the `X` given to `fit`, or in
         all that `partial_fit` was given.
@@ -206,6 +206,11 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
     Rows of `X` are scaled to unit length. Multiplying all sample weights by a constant changes
     nothing. A row that is NaN throughout is left out of a fit, with a warning; a class that is left
     without a row is an error, unless `classes` or an earlier `partial_fit` named it.
+
+    Of more than 2^25 / n_features labelled rows (65,536 of 512 features), and 256 of each class,
+    `fit` keeps so many as rows and reads the others in blocks, as from a memory-mapped file: class
+    means and covariance are those of all, what else there is rests on the rows that are kept
+    (:mod:`skhegraph.many_rows`). Rows without a label, and those of `partial_fit`, are all kept.
 
     References
     ----------
@@ -348,6 +353,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 sample_weight,
                 known=known,
                 unlabelled=lambda labels: without_label(labels, classes),
+                take=keep_some,
             )
             fitted._remember_members(classes)
             fitted._fit(rows, others, classes, SHOTS_KEPT)
@@ -451,7 +457,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
 
         `seen` are the labels given before.
         """
-        others = others.to_keep(None).unlike(rows.take(rows.weight > 0))
+        others = others.to_keep(None).unlike(rows)
         if not len(rows.y) and classes is not None:
             rows = rows._replace(y=np.asarray(classes)[:0])  # of the type of the labels
         by_names = len(others.y) > 0 and bool(self._text_source())
@@ -464,10 +470,9 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         warn_if_ignored(self.get_params(deep=False), bool(source))
         with one_blas_thread():
             if source and len(support.y):
-                some, named = calibration_rows(support), support.named
+                named = support.named
                 labels = self.classes_ if named is None else self.classes_[~named.mask]
-                few = support.X[some], support.y[some], support.positive, labels, source
-                warn_if_useless(*few, bundled=self._text_is_bundled())
+                warn_if_useless(support, labels, source, bundled=self._text_is_bundled())
             unlabelled = Unlabelled.of(others, rows, support)
             support, adapted, guess = adapt_graph(
                 support, unlabelled, prior, self._strengths(), bool(source)
@@ -477,9 +482,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
             kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)
-        self.support_features_, self.support_labels_ = kept.features, kept.labels
-        self.support_weight_, self.support_index_ = kept.weight, kept.number
-        self.support_share_, self.support_whole_ = kept.share, kept.whole
+        self._keep_rows(kept)
         self._keep_unlabelled(others, proba, all_rows=shots_kept is None)
 
     def _strengths(self) -> Strengths:
@@ -493,8 +496,3 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
             Paths(self.positive_to_positive, self.visual_to_positive, self.negative_to_positive),
             self.penalty,
         )
-
-    def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
-        self.prompts_ = [list(group) for group in prompts]
-        rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
-        self.prompt_features_ = rows.astype(np.float32)

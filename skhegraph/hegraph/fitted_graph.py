@@ -15,7 +15,7 @@ from skhegraph.hegraph.adaptation import Adapted, branches
 from skhegraph.hegraph.class_graph import acting_edges
 from skhegraph.hegraph.familiarity import familiarity, log_density, prominence
 from skhegraph.hegraph.parameters import check_unknown_label
-from skhegraph.labelled_rows import LabelledRows
+from skhegraph.labelled_rows import KeptRows, LabelledRows
 from skhegraph.support import Floats, Ints, Support
 
 if TYPE_CHECKING:
@@ -222,6 +222,17 @@ class FittedGraph(LinearFeatureClassifier):
         self.text_share_ = adapted.discriminant.model.text_share
         self.shrinkage_, self.penalty_ = adapted.discriminant.shrinkage, adapted.penalty
         self.n_iter_ = adapted.trained.n_steps
+
+    def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
+        self.prompts_ = [list(group) for group in prompts]
+        rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
+        self.prompt_features_ = rows.astype(np.float32)
+
+    def _keep_rows(self, rows: KeptRows) -> None:
+        """Set what is kept of the support set."""
+        self.support_features_, self.support_labels_ = rows.features, rows.labels
+        self.support_weight_, self.support_index_ = rows.weight, rows.number
+        self.support_share_, self.support_whole_ = rows.share, rows.whole
 
     def _keep_unlabelled(self, rows: LabelledRows, proba: Floats, all_rows: bool) -> None:
         """Set what is kept of rows without a label: the rows themselves if all are asked for."""

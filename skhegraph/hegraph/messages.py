@@ -54,9 +54,9 @@ def n_directions(A: Floats) -> float:
     The covariance of `n` rows has `1 / (n - 1)` too much in `tr S^2 / (tr S)^2`; of that at most
     three quarters are taken off, since few rows cannot show that directions are very many.
     """
-    centred = A - A.mean(axis=0)
-    squares = np.square(centred @ centred.T if len(A) < A.shape[1] else centred.T @ centred)
-    total = float(np.square(centred).sum())
+    A = A - A.mean(axis=0)
+    squares = np.square(A @ A.T if len(A) < A.shape[1] else A.T @ A)
+    total = float(np.square(A).sum())
     if total <= LEAST_VARIANCE:
         return 1.0
     observed = float(squares.sum()) / total**2
@@ -197,9 +197,11 @@ def estimate_messages(
     rho, ratio, delta, inverse_shots = scales
     # Rows without a label are one point of much weight: a class of k rows has k - k / mass degrees.
     squares = support.sample_weight @ np.einsum("nd,nd->n", support.X, support.X)
-    if support.mixture is not None:
-        counts = np.maximum(support.mixture.counts, LEAST_VARIANCE)
-        squares += (np.square(support.mixture.sums).sum(axis=1) / counts).sum()
+    for part in support.beside:
+        counts = np.maximum(part.counts, LEAST_VARIANCE)
+        squares += (np.square(part.sums).sum(axis=1) / counts).sum()
+    if support.summed is not None:
+        squares += np.trace(support.summed.scatter)
     within = max(float(squares - mass @ np.square(means).sum(axis=1)), 0.0)
     df = max(float((support.shots - support.shots / mass).sum()), 0.0)
     expected = NOISE_RATIO * delta / (1 + NOISE_RATIO * inverse_shots)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrc
 
+from skhegraph.hegraph.fusion import calibration_rows
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
 from skhegraph.labels import ENCODED, and_another, are_encoded, brief
 from skhegraph.support import (
     LARGEST_WEIGHT,
     LEAST_WEIGHT,
     Floats,
-    Ints,
     Support,
     weights_in_range,
 )
@@ -140,7 +140,7 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
 
 
 def warn_if_useless(
-    X: Floats, y: Ints, text: Floats, classes: NDArray[Any], source: str, *, bundled: bool = False
+    support: Support, classes: NDArray[Any], source: str, *, bundled: bool = False
 ) -> None:
     """Warn where the text tells nothing of the images: its names, say, are not known to the CLIP.
 
@@ -150,7 +150,8 @@ def warn_if_useless(
     unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP; not
     where it is of a `bundled` one, whose cosines are as small with images of its own.
     """
-    cosines, n_features = X @ text.T, X.shape[1]
+    rows, text, n_features = calibration_rows(support), support.positive, support.X.shape[1]
+    y, cosines = support.y[rows], support.X[rows] @ text.T
     n_rows, n_classes = cosines.shape
     favour = np.stack([cosines[y == c].mean(axis=0) for c in np.unique(y)]).mean(axis=0)
     hits = int(((cosines - favour).argmax(axis=1) == y).sum())

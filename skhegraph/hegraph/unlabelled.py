@@ -233,7 +233,7 @@ def counted(mixture: Mixture, share: float, nodes: Floats) -> Mixture:
 
 def of_all_classes(support: Support) -> Support:
     """The support set with classes that have a name alone among all others."""
-    named = support.named
+    named, summed = support.named, support.summed
     if named is None:
         return support
     return replace(
@@ -242,6 +242,7 @@ def of_all_classes(support: Support) -> Support:
         positive=named.merge(support.positive, named.positive),
         negative=named.merge(support.negative, named.negative),
         named=None,
+        summed=None if summed is None else summed.each(lambda part: named.merge(part, 0)),
     )
 
 
@@ -250,7 +251,7 @@ def some_rows(whole: Support, chosen: np.ndarray) -> Support:
     with_rows, y = np.unique(whole.y[chosen], return_inverse=True)
     mask = np.ones(whole.n_classes, dtype=bool)
     mask[with_rows] = False
-    P, N = whole.positive, whole.negative
+    P, N, summed = whole.positive, whole.negative, whole.summed
     return replace(
         whole,
         X=whole.X[chosen],
@@ -259,6 +260,7 @@ def some_rows(whole: Support, chosen: np.ndarray) -> Support:
         positive=P[~mask],
         negative=N[~mask],
         named=Named(mask, P[mask], N[mask]) if mask.any() else None,
+        summed=None if summed is None else summed.each(lambda part: part[~mask]),
     )
 
 

@@ -120,7 +120,7 @@ class VisualModel:
         alone: VisualModel | None = None,
     ) -> None:
         means, shots, weight = support.visual, support.mass, support.sample_weight
-        n_rows, self.n_features = float(weight.sum()), n_features or support.X.shape[1]
+        n_rows, self.n_features = support.n_rows, n_features or support.X.shape[1]
         self.support, self.shots = support, shots
         self.text = np.zeros_like(means) if text is None else text - text.mean(axis=0)
         self.named_text: Floats | None = None
@@ -148,10 +148,12 @@ class VisualModel:
             return residual.T @ residual
 
         scatter = sum_rows(scatter_of, *support.X.shape)
-        if support.mixture is not None:
-            counts = np.maximum(support.mixture.counts, LEAST_VARIANCE)[:, None]
-            away = (support.mixture.sums / counts - means) * np.sqrt(counts)
+        for part in support.beside:  # of a class one point, with what is about it
+            counts = np.maximum(part.counts, LEAST_VARIANCE)[:, None]
+            away = (part.sums / counts - means) * np.sqrt(part.counts)[:, None]
             scatter += away.T @ away
+        if support.summed is not None:
+            scatter += support.summed.scatter
         scatter += self.between * left_over.T @ told
         values, self.axes = np.linalg.eigh(scatter)
         self.scatter = np.maximum(values, 0)
