@@ -40,6 +40,8 @@ FewShotSplit().splits([])  # attr-defined
 make_hegraph_pipeline(unknown_threshold="x")  # arg-type
 make_hegraph_pipeline(unknown=1.0)  # call-arg
 make_hegraph_pipeline("ViT-B-16", "openai", class_names={0: "cat"}, n_views=2).fit([], [])
+make_hegraph_pipeline().fit([], []).partial_fit([], []).predict([]).shape
+make_hegraph_pipeline().partial_fitt([], [])  # attr-defined
 make_hegraph_pipeline(memory=None, pretrained=3)  # arg-type
 PRESETS["photo"].templates.fiit  # attr-defined
 load_image_folder(1)  # arg-type
