@@ -134,7 +134,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         Labels that are `known` may be left without a row. Rows that are `unlabelled` by their
         labels come apart from the others; None takes every label for one.
         """
-        _refuse_images(X, type(self).__name__)
+        refuse_images(X, type(self).__name__)
         check_labels(y, or_unlabelled=unlabelled is not None)
         y = y if unlabelled is None else keep_unlabelled(y)
         X, y = validate_data(
@@ -274,7 +274,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         )
         if plain:
             return X
-        _refuse_images(X, type(self).__name__)
+        refuse_images(X, type(self).__name__)
         try:
             return validate_data(
                 self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
@@ -470,7 +470,7 @@ def warn_if_equal(P: Floats, classes: NDArray[Any], stacklevel: int = 5) -> None
         )
 
 
-def _refuse_images(X: Any, name: str) -> None:
+def refuse_images(X: Any, name: str) -> None:
     """Raise TypeError where X holds images: `CLIPFeatures` was forgotten."""
     kind = getattr(getattr(X, "dtype", None), "kind", "O")
     images = isinstance(X, (str, bytes, os.PathLike)) or getattr(X, "ndim", 2) > 2
