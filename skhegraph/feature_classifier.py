@@ -480,6 +480,8 @@ def refuse_images(X: Any, name: str) -> None:
         first = next(iter(X.to_numpy() if hasattr(X, "to_numpy") else X), None)
         if isinstance(first, np.ndarray) and first.dtype.kind in "OUS" and first.size == 1:
             first = first.item()
+        while isinstance(first, (list, tuple)) and first:  # of several photographs of an item
+            first = first[0]
         images = isinstance(first, (str, bytes, os.PathLike)) or hasattr(first, "getpixel")
         images = images or getattr(first, "ndim", 0) > 1
         what = type(first).__name__

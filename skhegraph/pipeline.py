@@ -198,7 +198,8 @@ def make_hegraph_pipeline(
     Notes
     -----
     Parameters of a step take its name: ``clf__visual_to_visual`` in a grid, ``clf__classes=[...]``
-    in ``fit`` and ``partial_fit``.
+    in ``fit`` and ``partial_fit``. An item of several photographs is a list of them, in `fit` and
+    in `predict`: ``model.fit([["front.jpg", "back.jpg"], ["cup.jpg"]], ["vase", "cup"])``.
 
     Examples
     --------
