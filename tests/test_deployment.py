@@ -85,9 +85,6 @@ def test_fitted_classifiers_load_and_predict(python, tmp_path):
     }
     pipeline = make.fit(make.unfitted()["pipeline"])
     models["last step"] = pipeline["clf"]
-    X, y, P, _ = make.problem()
-    several = skhegraph.MultiLabelHeGraphClassifier(skhegraph.HeGraphClassifier(text_features=P))
-    models["several labels"] = several.fit(X, y[:, None] == np.unique(y))
     queries = {name: make.problem()[3] for name in models}
     queries["last step"] = pipeline["clip"].transform(make.digits()[0])
     expected = {name: model.predict_proba(queries[name]) for name, model in models.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import skops.io
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
@@ -229,12 +227,3 @@ def test_in_a_pipeline_with_a_search_and_folds() -> None:
     assert precision > y.mean()  # what chance gives
     scores = cross_val_score(pipe, images, y, cv=2, scoring="average_precision")
     assert np.isfinite(scores).all()
-
-
-def test_saved_and_loaded() -> None:
-    clf = model().fit(X, Y)
-    data = skops.io.dumps(clf)
-    types = skops.io.get_untrusted_types(data=data)
-    assert all(name.startswith("skhegraph.") for name in types), types
-    for again in (pickle.loads(pickle.dumps(clf)), skops.io.loads(data, trusted=types)):
-        np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))

@@ -177,7 +177,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
             Images, or lists of images. They are not decoded here.
         y : array-like of length n, default=None
-            Labels. They change nothing; a missing one, or another number of them than of images,
+            Labels. They change nothing; a missing one, or another number of them than of items,
             is refused here, before time goes into encoding.
 
         Returns
@@ -357,16 +357,15 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
                 f"{unreadable}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
                 "HeGraphClassifier, to predict)."
             )
-        lost = np.isnan(rows[:, 0])
-        what = "Their rows are NaN"
+        lost, what = np.isnan(rows[:, 0]), "Their rows are NaN"
         if items.several.any():
-            what = "Items keep the images that can be read"
-            what += f"; without one, NaN: {name_rows(lost)}" if lost.any() else "."
-        if lost.any():
-            what += (
-                ": HeGraphClassifier leaves them out of fit, and predicts its unknown_label for "
-                "them, which must be set."
-            )
+            what = f"Items keep the images that can be read; without one is {name_rows(lost)}, NaN"
+        what += (
+            ": HeGraphClassifier leaves them out of fit, and predicts its unknown_label for them, "
+            "which must be set."
+        )
+        if not lost.any():
+            what = "Items keep the images that can be read, and each has one."
         warnings.warn(f"{unreadable}\n{what}", UserWarning, stacklevel=5)
 
 

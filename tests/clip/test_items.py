@@ -121,13 +121,13 @@ def test_an_item_keeps_the_photographs_that_can_be_read(paths):
     assert len(caught) == 1 and caught[0].filename == __file__
     message = str(caught[0].message)
     assert "[1][1] lost.png: no such file" in message
-    assert "keep the images that can be read; without one, NaN: row 1: HeGraphClass" in message
+    assert "keep the images that can be read; without one is row 1, NaN: HeGraphClass" in message
     np.testing.assert_allclose(out[[0, 2, 3]], by_hand(rows, of=[[0, 1], [2], [3]]), atol=1e-6)
     np.testing.assert_array_equal(out[2:], rows[2:4])
     assert np.isnan(out[1]).all()
     with pytest.warns(UserWarning) as caught:
         out = tiny(on_error="nan").transform(X[:1])
-    assert str(caught[0].message).endswith("Items keep the images that can be read.")
+    assert str(caught[0].message).endswith("can be read, and each has one.")
     assert np.isfinite(out).all()
 
 
