@@ -56,7 +56,7 @@ class StepParams(TypedDict, total=False):
 
 def _last_learns_more(pipeline: Pipeline) -> bool:
     """Tell whether the last step has `partial_fit`."""
-    return hasattr(pipeline.steps[-1][1], "partial_fit")
+    return bool(pipeline.steps) and hasattr(pipeline.steps[-1][1], "partial_fit")
 
 
 class HeGraphPipeline(Pipeline):
@@ -84,7 +84,9 @@ class HeGraphPipeline(Pipeline):
     """
 
     @available_if(_last_learns_more)
-    def partial_fit(self, X: Any, y: Any = None, **params: Any) -> HeGraphPipeline:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, **params: Any
+    ) -> HeGraphPipeline:
         """Fit on more images: for steps of :func:`make_hegraph_pipeline` as one fit on all.
 
         The first call fits the other steps. Later calls, and those after `fit`, leave these as
@@ -97,6 +99,8 @@ class HeGraphPipeline(Pipeline):
             What `fit` takes.
         y : array-like of shape (n_samples,), default=None
             Labels, as the last step takes them.
+        classes : array-like of labels, default=None
+            The same as ``clf__classes``: what scikit-learn's meta-estimators call it.
         **params : dict of str to object
             Parameters of `partial_fit` of the last step, spelled as in `fit`:
             ``clf__classes=[...]``, ``clf__sample_weight=weights``. With metadata routing enabled,
@@ -110,7 +114,7 @@ class HeGraphPipeline(Pipeline):
         Raises
         ------
         TypeError
-            If a parameter is of no `partial_fit` of the last step.
+            If a parameter is not of `partial_fit` of the last step.
         ValueError
             As of the steps; :meth:`HeGraphClassifier.partial_fit` says when it cannot follow `fit`.
         """
@@ -127,7 +131,8 @@ class HeGraphPipeline(Pipeline):
             else:
                 X = step.fit(X, y, **given["fit"]).transform(X, **given["transform"])
         last, step = self.steps[-1]
-        step.partial_fit(X, y, **routed[last]["partial_fit"])
+        named = {} if classes is None else {"classes": classes}
+        step.partial_fit(X, y, **named, **routed[last]["partial_fit"])
         return self
 
     def _routed(self, params: dict[str, Any]) -> Any:
@@ -136,11 +141,11 @@ class HeGraphPipeline(Pipeline):
             return process_routing(self, "partial_fit", **params)
         last = self.steps[-1][0]
         prefix = f"{last}__"
-        for name, value in params.items():
+        for name in params:
             if not name.startswith(prefix):
                 raise TypeError(
-                    f"{type(self).__name__}.partial_fit() got {name}={value!r}: expected "
-                    f"parameters of the last step, spelled {prefix}sample_weight."
+                    f"{type(self).__name__}.partial_fit() got {name!r}: give parameters of the "
+                    f"last step alone, spelled {prefix}sample_weight."
                 )
         routed: dict[str, Any] = {name: defaultdict(dict) for name, _ in self.steps}
         own = {name.removeprefix(prefix): value for name, value in params.items()}

@@ -14,7 +14,12 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, load_files
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_score,
+    learning_curve,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -222,14 +227,32 @@ def test_partial_fit_does_not_fit_a_step_that_learned() -> None:
     np.testing.assert_allclose(pipe.predict_proba(IMAGES), clf.predict_proba(rows), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*better than chance")
+def test_partial_fit_in_a_learning_curve() -> None:
+    """It gives `classes` to `partial_fit`, and what was learned so far the next images."""
+    options = {"train_sizes": [6, 12], "cv": 2, "error_score": "raise"}
+    curves = [
+        learning_curve(
+            make_hegraph_pipeline(TINY),
+            np.array(IMAGES)[..., None],
+            LABELS,
+            exploit_incremental_learning=incremental,
+            scoring="neg_log_loss",
+            **options,
+        )
+        for incremental in (True, False)
+    ]
+    np.testing.assert_allclose(curves[0][2], curves[1][2])
+
+
 def test_partial_fit_routes_metadata() -> None:
     want = make_hegraph_pipeline(TINY).fit(IMAGES, LABELS, clf__sample_weight=WEIGHT)
     with config_context(enable_metadata_routing=True):
         pipe = make_hegraph_pipeline(TINY)
         pipe["clf"].set_partial_fit_request(sample_weight=True, classes=False)
         pipe.partial_fit(IMAGES, LABELS, sample_weight=WEIGHT)
-        with pytest.raises(TypeError, match="classes"):
-            pipe.partial_fit(IMAGES, LABELS, classes=NAMES)
+        with pytest.raises(TypeError, match="groups"):
+            pipe.partial_fit(IMAGES, LABELS, groups=LABELS)
         np.testing.assert_array_equal(pipe.predict_proba(IMAGES), want.predict_proba(IMAGES))
 
 
@@ -237,8 +260,9 @@ def test_partial_fit_is_there_where_the_last_step_has_it(tmp_path: Path) -> None
     pipe = make_hegraph_pipeline(TINY, memory=str(tmp_path)).set_output(transform="pandas")
     assert isinstance(clone(pipe), HeGraphPipeline) and hasattr(clone(pipe), "partial_fit")
     assert isinstance(pipe[:-1], HeGraphPipeline) and not hasattr(pipe[:-1], "partial_fit")
-    with pytest.raises(TypeError, match=r"got classes=.*spelled clf__"):
-        pipe.partial_fit(IMAGES, LABELS, classes=NAMES)
+    assert not hasattr(HeGraphPipeline([]), "partial_fit")
+    with pytest.raises(TypeError, match=r"got 'sample_weight': .*spelled clf__sample_weight"):
+        pipe.partial_fit(IMAGES, LABELS, sample_weight=WEIGHT)
     pipe.fit(IMAGES, LABELS).partial_fit(IMAGES, LABELS)
     assert pipe["clf"].n_samples_seen_ == 48
     assert pipe["clf"].feature_names_in_[0] == "clip000"

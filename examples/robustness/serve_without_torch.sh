@@ -92,7 +92,8 @@ measure() {
 }
 
 make classifier -r examples/serve_without_torch.txt
-add classifier --no-deps .
+mkdir "$folder/source" && cp -r skhegraph setup.cfg pyproject.toml README.md LICENSE "$folder/source"
+add classifier --no-deps "$folder/source"
 measure classifier
 make pipeline numpy onnxruntime Pillow
 measure pipeline
