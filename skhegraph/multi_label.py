@@ -358,7 +358,7 @@ def _warn_by_label(told: list[list[tuple[str, type[Warning]]]], labels: NDArray[
     """Warn once of what the classifiers of some labels warned of."""
     of: dict[tuple[str, type[Warning]], list[Any]] = {}
     for label, warned in zip(labels, told, strict=True):
-        for warning in warned:
+        for warning in dict.fromkeys(warned):
             of.setdefault(warning, []).append(label)
     for (message, category), some in of.items():
         warnings.warn(f"Of the labels {brief(some)}: {message}", category, stacklevel=3)
