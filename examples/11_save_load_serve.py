@@ -45,6 +45,12 @@ print("same probabilities after loading:", np.array_equal(loaded.predict_proba(q
 # %%
 # The classifier alone, in a process without torch
 # ------------------------------------------------
+# ``pip install skhegraph`` brings torch along. A machine that only predicts from features does
+# without: ``pip install -r serve_without_torch.txt`` (a file beside this one: NumPy, SciPy,
+# scikit-learn, joblib), then ``pip install --no-deps skhegraph``. That made an environment of
+# 292 MB, where torch with CUDA takes more than 6 GB; ``robustness/serve_without_torch.sh`` makes it
+# and compares the answers.
+#
 # The process below stops at any import of torch, torchvision, open_clip, torch_geometric or
 # Pillow. It loads the classifier, predicts, and reports how long it took.
 
@@ -89,7 +95,9 @@ _, full = serve(model, queries[:1], "full")
 # Two other formats
 # -----------------
 # skops needs no pickle: it names what it would have to trust. ONNX needs no Python on the other
-# side; it is one linear layer and a softmax (``pip install "skhegraph[onnx]"``).
+# side; it is one linear layer and a softmax (``pip install "skhegraph[onnx]"``). Of the whole
+# pipeline ``to_onnx`` writes the image tower too: NumPy, Pillow and onnxruntime (176 MB, without
+# skhegraph) then turn images into names; the same script shows how.
 
 try:
     import skops.io

@@ -2,9 +2,9 @@
 Several labels for one image
 ============================
 
-An image may show a cat and a cup of coffee at once. The recipe is one classifier per label, with
-two classes: the thing, and its absence. Both have a text: "a photo of a cat." and "a photo of no
-cat.".
+An image may show a cat and a cup of coffee at once. ``MultiLabelHeGraphClassifier`` fits a
+classifier per label, with two classes: the thing, and its absence. Both have a text: "a photo of a
+cat." and "a photo of no cat.".
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score
 from sklearn.multiclass import OneVsRestClassifier
 
-from skhegraph import CLIPFeatures, HeGraphClassifier
+from skhegraph import CLIPFeatures, HeGraphClassifier, MultiLabelHeGraphClassifier
 
 NAMES = ["cat", "coins", "cup of coffee", "flower", "motorcycle", "temple"]
 
@@ -57,23 +57,11 @@ test = np.arange(80, 240)
 # %%
 # One classifier per label
 # ------------------------
-# ``templates`` gives the prompts of the two classes, so that the text says both what is there and
-# what is not.
+# It takes what scikit-learn's classifiers of several labels take: a matrix of 0 and 1, a row per
+# image and a column per label. The ``templates`` of the classifier within say what is there, its
+# ``negative_templates`` what is not. (The columns of a frame name the labels by themselves.)
 
-
-def probabilities(train):
-    """Probability of each label for the test images."""
-    columns = []
-    for k, name in enumerate(NAMES):
-        absent = f"no {name}"
-        clf = HeGraphClassifier(
-            "skhegraph-lite",
-            templates={name: f"a photo of a {name}.", absent: f"a photo of no {name}."},
-        )
-        clf.fit(features[train], np.where(shown[train, k], name, absent))
-        columns.append(clf.predict_proba(features[test])[:, list(clf.classes_).index(name)])
-    return np.column_stack(columns)
-
+hegraph = MultiLabelHeGraphClassifier(HeGraphClassifier("skhegraph-lite", class_names=NAMES))
 
 # %%
 # Beside one logistic regression per label
@@ -82,18 +70,15 @@ def probabilities(train):
 # decisions at 50 %. (`C=100` does better here than the default.)
 
 SIZES = (20, 40, 80)
-scores = {"HeGraph": [], "logistic regression": []}
+logistic = LogisticRegression(C=100, class_weight="balanced", max_iter=2000)
+models = {"HeGraph": hegraph, "logistic regression": OneVsRestClassifier(logistic)}
+scores = {name: [] for name in models}
 for n_images in SIZES:
-    train = np.arange(n_images)
-    plain = OneVsRestClassifier(LogisticRegression(C=100, class_weight="balanced", max_iter=2000))
-    plain.fit(features[train], shown[train].astype(int))
-    proba = probabilities(train)
-    for name, p in (
-        ("HeGraph", proba),
-        ("logistic regression", plain.predict_proba(features[test])),
-    ):
-        precision = average_precision_score(shown[test], p, average="macro")
-        f1 = f1_score(shown[test], p > 0.5, average="macro")
+    for name, model in models.items():
+        model.fit(features[:n_images], shown[:n_images].astype(int))
+        proba = model.predict_proba(features[test])
+        precision = average_precision_score(shown[test], proba, average="macro")
+        f1 = f1_score(shown[test], model.predict(features[test]), average="macro")
         scores[name].append((100 * precision, 100 * f1))
         print(f"{n_images} images, {name:>19}: mean average precision {precision:.3f}, F1 {f1:.3f}")
 
@@ -112,7 +97,7 @@ left.set(xlabel="labelled images in all", ylabel="F1, mean over six labels (%)")
 left.set_xticks(SIZES)
 left.grid(alpha=0.3)
 left.legend(loc="lower right")
-decided = proba[:10] > 0.5
+decided = hegraph.predict(features[test[:10]]).astype(bool)
 show_pieces(
     right,
     [collages[i] for i in test[:10]],

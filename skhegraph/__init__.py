@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skhegraph.hegraph.classifier import HeGraphClassifier
     from skhegraph.image_folder import load_image_folder
     from skhegraph.model_selection import FewShotSplit, KeepUnlabelled
+    from skhegraph.multi_label import MultiLabelHeGraphClassifier
     from skhegraph.pipeline import make_hegraph_pipeline
     from skhegraph.zero_shot import ZeroShotCLIPClassifier
 
@@ -24,6 +25,7 @@ _PUBLIC = {
     "HeGraphAdapterClassifier": "hegraph.adapter",
     "HeGraphClassifier": "hegraph.classifier",
     "KeepUnlabelled": "model_selection",
+    "MultiLabelHeGraphClassifier": "multi_label",
     "PRESETS": "clip.presets",
     "ZeroShotCLIPClassifier": "zero_shot",
     "load_image_folder": "image_folder",
@@ -38,6 +40,7 @@ __all__ = [
     "HeGraphAdapterClassifier",
     "HeGraphClassifier",
     "KeepUnlabelled",
+    "MultiLabelHeGraphClassifier",
     "ZeroShotCLIPClassifier",
     "__version__",
     "load_image_folder",

@@ -162,6 +162,11 @@ def check_arguments(paths: Any, clip: Any, classifier: Any, images_per_part: Any
     check_scalar(images_per_part, "images_per_part", Integral, min_val=1)
     if isinstance(paths, (str, bytes)) or not hasattr(paths, "__len__"):
         raise TypeError(f"paths is a {type(paths).__name__}: give a list of paths.")
+    for path in paths[:1]:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"paths[0] is a {type(path).__name__}: each row is of one file, give its path."
+            )
     if not isinstance(clip, CLIPFeatures):
         raise TypeError(
             f"clip is a {type(clip).__name__}: give a CLIPFeatures, and a classifier of its "

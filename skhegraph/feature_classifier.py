@@ -136,7 +136,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         labels come apart from the others; None takes every label for one. `take` makes the
         labelled rows of all.
         """
-        _refuse_images(X, type(self).__name__)
+        refuse_images(X, type(self).__name__)
         check_labels(y, or_unlabelled=unlabelled is not None)
         y = y if unlabelled is None else keep_unlabelled(y)
         # Of a large file: `readable_rows` looks for NaN and infinities, in blocks, and half
@@ -273,7 +273,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         )
         if plain:
             return X
-        _refuse_images(X, type(self).__name__)
+        refuse_images(X, type(self).__name__)
         try:
             return validate_data(
                 self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", reset=False
@@ -469,7 +469,7 @@ def warn_if_equal(P: Floats, classes: NDArray[Any], stacklevel: int = 5) -> None
         )
 
 
-def _refuse_images(X: Any, name: str) -> None:
+def refuse_images(X: Any, name: str) -> None:
     """Raise TypeError where X holds images: `CLIPFeatures` was forgotten."""
     kind = getattr(getattr(X, "dtype", None), "kind", "O")
     images = isinstance(X, (str, bytes, os.PathLike)) or getattr(X, "ndim", 2) > 2
@@ -479,6 +479,8 @@ def _refuse_images(X: Any, name: str) -> None:
         first = next(iter(X.to_numpy() if hasattr(X, "to_numpy") else X), None)
         if isinstance(first, np.ndarray) and first.dtype.kind in "OUS" and first.size == 1:
             first = first.item()
+        while isinstance(first, (list, tuple)) and first:  # of several photographs of an item
+            first = first[0]
         images = isinstance(first, (str, bytes, os.PathLike)) or hasattr(first, "getpixel")
         images = images or getattr(first, "ndim", 0) > 1
         what = type(first).__name__

@@ -393,7 +393,8 @@ def test_item_26_labels_and_a_label_for_unknowns_of_a_wider_type(dtype):
         ({"images_per_part": 1.5}, TypeError, "images_per_part must be an instance of int"),
         ({"paths": "a.png"}, TypeError, "paths is a str: give a list"),
         ({"paths": iter(["a.png"])}, TypeError, "give a list of paths"),
-        ({"clip": pipeline()}, TypeError, "clip is a Pipeline: give a CLIPFeatures, and a class"),
+        ({"paths": [["a.png", "b.png"]]}, TypeError, r"paths\[0\] is a list: .*of one file"),
+        ({"clip": pipeline()}, TypeError, "clip is a HeGraphPipeline: give a CLIPFeatures, and"),
         ({"classifier": HeGraphClassifier()}, NotFittedError, "not fitted"),
     ],
 )

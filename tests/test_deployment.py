@@ -1,4 +1,4 @@
-"""Where there is NumPy, SciPy, scikit-learn and joblib alone, a fitted classifier predicts.
+"""Where there is what examples/serve_without_torch.txt lists alone, a fitted classifier predicts.
 
 The environment is a real one: an interpreter whose site-packages hold links to these packages as
 they are installed here, to what they require, and to skhegraph. So it needs no package index, runs
@@ -7,6 +7,7 @@ the versions that the other tests run, and there is nothing else that could be i
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import venv
@@ -20,7 +21,9 @@ import pytest
 
 import skhegraph
 
-NEEDED = ["numpy", "scipy", "scikit-learn", "joblib"]
+ROOT = Path(__file__).parents[1]
+LISTED = (ROOT / "examples" / "serve_without_torch.txt").read_text().splitlines()
+NEEDED = [line for line in LISTED if not line.startswith("#")]
 
 
 def required(names: list[str]) -> set[str]:
@@ -43,13 +46,20 @@ def python(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("deployed")
     venv.create(folder, symlinks=True, with_pip=False)
     packages = next(folder.glob("lib/python*/site-packages"))
-    for name in required(list(NEEDED)):
+    for name in required([line.partition(">=")[0] for line in NEEDED]):
         there = distribution(name)
         tops = {file.parts[0] for file in there.files or [] if file.parts[0] != ".."}
         for top in tops - {"__pycache__"}:
             (packages / top).symlink_to(Path(str(there.locate_file(top))).resolve())
     (packages / "skhegraph").symlink_to(Path(skhegraph.__file__).resolve().parent)
     return folder / "bin" / "python"
+
+
+def test_the_list_has_the_versions_of_the_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    wanted = config["options"]["install_requires"].split()
+    assert len(NEEDED) == 4 and set(NEEDED) < set(wanted)
 
 
 def test_the_environment_has_nothing_else(python):

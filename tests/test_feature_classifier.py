@@ -255,8 +255,9 @@ def test_bad_unknown_label(label: Any, word: str) -> None:
         np.zeros((12, 8, 8, 3)),
         [np.zeros((8, 8))] * 12,
         "a.png",
+        [["a.png", "b.png"], ["c.png"]] * 6,
     ],
-    ids=["list", "array", "column", "4-D", "arrays", "path"],
+    ids=["list", "array", "column", "4-D", "arrays", "path", "several"],
 )
 def test_forgotten_clip_features(estimator: Any, images: Any) -> None:
     message = rf"X holds images.*put CLIPFeatures before it, make_pipeline.*{estimator.__name__}"

@@ -10,13 +10,21 @@ import joblib
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, load_files
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_score,
+    learning_curve,
+)
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skhegraph import CLIPFeatures, HeGraphClassifier, make_hegraph_pipeline
+from skhegraph.pipeline import HeGraphPipeline
 
 TINY = "skhegraph-tiny"
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -168,6 +176,97 @@ def test_wrong_pairing_names_both_widths_and_the_remedy(
     wide = np.hstack([pipe["clip"].fit_transform(paths[::4])] * 2)
     with pytest.raises(ValueError, match=r"256 features.*128.*make_hegraph_pipeline"):
         pipe["clf"].fit(wide, labels[::4])
+
+
+# --- more images later ----------------------------------------------------------------------------
+
+DIGITS = load_digits()
+FEW = np.flatnonzero(DIGITS.target < 3)[:24]
+IMAGES, LABELS = [DIGITS.images[i] / 16 for i in FEW], np.array(NAMES)[DIGITS.target[FEW]]
+WEIGHT = np.arange(1.0, 25.0)
+FIRST, LATER = np.arange(10), np.arange(10, 24)
+
+
+@pytest.mark.filterwarnings("ignore:.*better than chance")
+@pytest.mark.parametrize("first", ["fit", "partial_fit"])
+def test_partial_fit_equals_one_fit_on_all(first: str) -> None:
+    """Training images are encoded with views in each call, and those to predict without."""
+    pipe = make_hegraph_pipeline(TINY, n_views=2)
+    classes = [*NAMES[:3], "nine"]
+    whole = clone(pipe).fit(IMAGES, LABELS, clf__classes=classes, clf__sample_weight=WEIGHT)
+    for method, rows in zip((first, "partial_fit"), (FIRST, LATER), strict=True):
+        got = getattr(pipe, method)(
+            [IMAGES[i] for i in rows],
+            LABELS[rows],
+            clf__classes=classes,
+            clf__sample_weight=WEIGHT[rows],
+        )
+        assert got is pipe
+    np.testing.assert_allclose(pipe.predict_proba(IMAGES), whole.predict_proba(IMAGES), atol=1e-9)
+    assert pipe.classes_.tolist() == sorted(classes)
+
+
+def test_partial_fit_does_not_fit_a_step_that_learned() -> None:
+    pipe = HeGraphPipeline(
+        [
+            ("clip", CLIPFeatures(TINY)),
+            ("scale", StandardScaler()),
+            ("same", FunctionTransformer()),
+            ("none", "passthrough"),
+            ("clf", HeGraphClassifier(text_features="prototypes")),
+        ]
+    )
+    pipe.partial_fit([IMAGES[i] for i in FIRST], LABELS[FIRST])
+    mean = pipe["scale"].mean_.copy()
+    pipe.partial_fit([IMAGES[i] for i in LATER], LABELS[LATER])
+    np.testing.assert_array_equal(pipe["scale"].mean_, mean)
+    rows = pipe[:-1].transform(IMAGES)
+    want = (pipe["clip"].transform(IMAGES) - mean) / pipe["scale"].scale_
+    np.testing.assert_allclose(rows, want, atol=1e-4)
+    clf = HeGraphClassifier(text_features="prototypes").fit(rows, LABELS)
+    np.testing.assert_allclose(pipe.predict_proba(IMAGES), clf.predict_proba(rows), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*better than chance")
+def test_partial_fit_in_a_learning_curve() -> None:
+    """It gives `classes` to `partial_fit`, and what was learned so far the next images."""
+    options = {"train_sizes": [6, 12], "cv": 2, "error_score": "raise"}
+    curves = [
+        learning_curve(
+            make_hegraph_pipeline(TINY),
+            np.array(IMAGES)[..., None],
+            LABELS,
+            exploit_incremental_learning=incremental,
+            scoring="neg_log_loss",
+            **options,
+        )
+        for incremental in (True, False)
+    ]
+    np.testing.assert_allclose(curves[0][2], curves[1][2])
+
+
+def test_partial_fit_routes_metadata() -> None:
+    want = make_hegraph_pipeline(TINY).fit(IMAGES, LABELS, clf__sample_weight=WEIGHT)
+    with config_context(enable_metadata_routing=True):
+        pipe = make_hegraph_pipeline(TINY)
+        pipe["clf"].set_partial_fit_request(sample_weight=True, classes=False)
+        pipe.partial_fit(IMAGES, LABELS, sample_weight=WEIGHT)
+        with pytest.raises(TypeError, match="groups"):
+            pipe.partial_fit(IMAGES, LABELS, groups=LABELS)
+        np.testing.assert_array_equal(pipe.predict_proba(IMAGES), want.predict_proba(IMAGES))
+
+
+def test_partial_fit_is_there_where_the_last_step_has_it(tmp_path: Path) -> None:
+    pipe = make_hegraph_pipeline(TINY, memory=str(tmp_path)).set_output(transform="pandas")
+    assert isinstance(clone(pipe), HeGraphPipeline) and hasattr(clone(pipe), "partial_fit")
+    assert isinstance(pipe[:-1], HeGraphPipeline) and not hasattr(pipe[:-1], "partial_fit")
+    assert not hasattr(HeGraphPipeline([]), "partial_fit")
+    with pytest.raises(TypeError, match=r"got 'sample_weight': .*spelled clf__sample_weight"):
+        pipe.partial_fit(IMAGES, LABELS, sample_weight=WEIGHT)
+    pipe.fit(IMAGES, LABELS).partial_fit(IMAGES, LABELS)
+    assert pipe["clf"].n_samples_seen_ == 48
+    assert pipe["clf"].feature_names_in_[0] == "clip000"
+    assert "HeGraphPipeline" in pipe._repr_html_()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "pacs_photo", "signdigits"])

@@ -18,7 +18,7 @@ from skhegraph.pipeline import StepParams
 PROGRAM = """
 from skhegraph import CLIPFeatures, FewShotSplit, HeGraphAdapterClassifier, HeGraphClassifier
 from skhegraph import PRESETS, ZeroShotCLIPClassifier, make_hegraph_pipeline, show_versions
-from skhegraph import load_image_folder
+from skhegraph import MultiLabelHeGraphClassifier, load_image_folder
 from skhegraph.inspection import explain, report
 from skhegraph.peers import TipAdapterClassifier
 
@@ -29,6 +29,9 @@ clf.set_params(penalty=1).fit([[1.0]], [1]).predict([[1.0]]).shape
 clf.score([[1.0]], [1]) + 1.0
 HeGraphClassifier(penaltee=1.0)  # call-arg
 HeGraphAdapterClassifier(top_k="x")  # arg-type
+MultiLabelHeGraphClassifier("ViT-B-32")  # arg-type
+MultiLabelHeGraphClassifier(clf).fit([[1.0]], [[1]]).predict([[1.0]]).shape
+MultiLabelHeGraphClassifier(clf).fiit()  # attr-defined
 ZeroShotCLIPClassifier().fiit()  # attr-defined
 TipAdapterClassifier(alpha="x")  # arg-type
 TipAdapterClassifier().fiit()  # attr-defined
@@ -40,6 +43,8 @@ FewShotSplit().splits([])  # attr-defined
 make_hegraph_pipeline(unknown_threshold="x")  # arg-type
 make_hegraph_pipeline(unknown=1.0)  # call-arg
 make_hegraph_pipeline("ViT-B-16", "openai", class_names={0: "cat"}, n_views=2).fit([], [])
+make_hegraph_pipeline().fit([], []).partial_fit([], []).predict([]).shape
+make_hegraph_pipeline().partial_fitt([], [])  # attr-defined
 make_hegraph_pipeline(memory=None, pretrained=3)  # arg-type
 PRESETS["photo"].templates.fiit  # attr-defined
 load_image_folder(1)  # arg-type

@@ -1,6 +1,7 @@
 """Images and class names to CLIP features and text nodes; knows no classifier.
 
-In reading order: ``features`` (the transformer), ``encoding`` (the way from images to rows),
+In reading order: ``features`` (the transformer), ``items`` (of one photograph or several),
+``encoding`` (the way from images to rows),
 ``images``, ``image_files`` and ``unreadable`` (anything to an RGB image, or to the reason why not),
 ``views`` (crops and mirror images of one), ``model`` (the CLIP), ``checkpoints``, ``bundled`` and
 ``unfit_weights`` (its files), ``folding`` and ``torch_settings`` (how it is built and run),

@@ -16,8 +16,9 @@ from skhegraph._sklearn import TransformerMixin
 from skhegraph.clip.encoding import Encoding
 from skhegraph.clip.feature_cache import FeatureStore
 from skhegraph.clip.image_files import MAX_PIXELS
-from skhegraph.clip.images import as_image_list, describe_source
-from skhegraph.labelled_rows import check_labels
+from skhegraph.clip.images import describe_source
+from skhegraph.clip.items import Items, split_items
+from skhegraph.labelled_rows import check_labels, name_rows
 from skhegraph.versioned import VersionedEstimator
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _LISTED, _LONG = 20, 400
 
 class CLIPFeatures(TransformerMixin, VersionedEstimator):
     """Encode images with CLIP's image tower into rows of unit length.
+
+    An item that is a list of photographs becomes one row, the mean of theirs at unit length.
 
     Stateless: `transform` works without `fit`. Construction loads nothing; the model is loaded
     when it is first needed, once per process for all instances and clones, and is never pickled.
@@ -88,7 +91,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         files, except as `max_pixels` says.
     on_error : {"raise", "nan"}, default="raise"
         What to do with inputs that cannot be read: one error that counts them all and names the
-        first twenty, or a row of NaN for each and a warning.
+        first twenty, or a row of NaN for each and a warning (of several photographs see Notes).
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -108,6 +111,13 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
     for their value ranges and for what becomes of transparency and rotation. Equal paths, equal
     bytes and repeated objects within one call are encoded once.
 
+    An item of several photographs is a list or tuple of them, or a 1-D array of paths:
+    ``[["front.jpg", "back.jpg"], ["cup.jpg"], "plate.jpg"]`` are three items. Of the unit features
+    `f_p` of its photographs its row is `x = sum_p f_p / ||sum_p f_p||`. Each is encoded and stored
+    by itself. With ``on_error="nan"`` an item keeps those that can be read, and is NaN if none can.
+    Lists of numbers, and pairs of an image and a numeric label, are errors; a pair of two strings
+    is an item of two paths.
+
     Images of 16 bits that use 12 of them or fewer come out near black, with a warning when they
     are encoded; not when their features are found in the store.
 
@@ -119,6 +129,11 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
     >>> X = CLIPFeatures("skhegraph-tiny").fit_transform(images)
     >>> X.shape, X.dtype
     ((2, 128), dtype('float32'))
+
+    Two photographs of one item, and one of another:
+
+    >>> CLIPFeatures("skhegraph-tiny").transform([images, images[:1]]).shape
+    (2, 128)
     """
 
     n_features_out_: int
@@ -160,9 +175,9 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         Parameters
         ----------
         X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
-            Images. They are not decoded here.
+            Images, or lists of images. They are not decoded here.
         y : array-like of length n, default=None
-            Labels. They change nothing; a missing one, or another number of them than of images,
+            Labels. They change nothing; a missing one, or another number of them than of items,
             is refused here, before time goes into encoding.
 
         Returns
@@ -180,10 +195,10 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
             If the weights cannot be had.
         """
         self._check_params()
-        images = as_image_list(X)
+        items = split_items(X)
         if y is not None:
             check_labels(y, or_unlabelled=True)
-            check_consistent_length(images, y)
+            check_consistent_length(items, y)
         self.n_features_out_ = self._width()
         return self
 
@@ -193,20 +208,21 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         Parameters
         ----------
         X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
-            The n images; see the notes of the class.
+            The n images, or lists of images; see the notes of the class.
 
         Returns
         -------
         ndarray of shape (n, D), float32
-            Rows of unit length, or of NaN where ``on_error="nan"`` and an image is unreadable.
+            Rows of unit length, or of NaN where ``on_error="nan"`` and no image of an item can be
+            read.
 
         Raises
         ------
         TypeError
-            If a parameter or `X` has the wrong type.
+            If a parameter, `X` or an item of it has the wrong type.
         ValueError
-            If a parameter is unusable, `X` is empty, or ``on_error="raise"`` and images are
-            unreadable.
+            If a parameter is unusable, `X` or an item of it is empty, or ``on_error="raise"`` and
+            images are unreadable.
         ImportError
             If ``"skhegraph-lite"`` is asked for without the extra ``lite``.
         OSError
@@ -220,7 +236,7 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
         Parameters
         ----------
         X : list, tuple, object array, Series, one-column frame, 4-D array or tensor
-            The n images; see the notes of the class.
+            The n images, or lists of images; see the notes of the class.
         y : array-like of length n, default=None
             Labels, as in `fit`.
 
@@ -305,8 +321,9 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
 
     def _rows(self, X: Any, n_views: int) -> np.ndarray:
         self._check_params()
-        items = as_image_list(X)
-        which, first = _number_distinct([_identity(item) for item in items])
+        items = split_items(X)
+        photographs = items.photographs
+        which, first = _number_distinct([_identity(image) for image in photographs])
         with self._model() as (model, store):
             encoding = Encoding(
                 model,
@@ -319,7 +336,8 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
                 self.verbose,
                 all_or_none=self.on_error == "raise",
             )
-            features, errors, dark = encoding.rows([items[i] for i in first])
+            features, errors, dark = encoding.rows([photographs[i] for i in first])
+        rows = items.unit_means(features[which])
         if dark:
             listed = _list_of(items, which, dark, "come out near black")
             warnings.warn(
@@ -329,34 +347,39 @@ class CLIPFeatures(TransformerMixin, VersionedEstimator):
                 stacklevel=4,
             )
         if errors:
-            self._report(_list_of(items, which, errors, "cannot be read"))
-        return features[which]
+            self._report(_list_of(items, which, errors, "cannot be read"), items, rows)
+        return rows
 
-    def _report(self, unreadable: str) -> None:
+    def _report(self, unreadable: str, items: Items, rows: np.ndarray) -> None:
         """Raise, or warn of, all unreadable inputs at once."""
         if self.on_error == "raise":
             raise ValueError(
                 f"{unreadable}\nCorrect or drop them, or set on_error='nan' (and unknown_label of "
                 "HeGraphClassifier, to predict)."
             )
-        warnings.warn(
-            f"{unreadable}\nTheir rows are NaN: HeGraphClassifier leaves them out of fit, and "
-            "predicts its unknown_label for them, which must be set.",
-            UserWarning,
-            stacklevel=5,
+        lost, what = np.isnan(rows[:, 0]), "Their rows are NaN"
+        if items.several.any():
+            what = f"Items keep the images that can be read; without one is {name_rows(lost)}, NaN"
+        what += (
+            ": HeGraphClassifier leaves them out of fit, and predicts its unknown_label for them, "
+            "which must be set."
         )
+        if not lost.any():
+            what = "Items keep the images that can be read, and each has one."
+        warnings.warn(f"{unreadable}\n{what}", UserWarning, stacklevel=5)
 
 
-def _list_of(
-    items: Sequence[Any], which: Sequence[int], reasons: Mapping[int, str], what: str
-) -> str:
+def _list_of(items: Items, which: Sequence[int], reasons: Mapping[int, str], what: str) -> str:
     """Count and list, up to a bound, the inputs for whose distinct image there is a reason."""
     positions = [i for i, n in enumerate(which) if n in reasons]
-    lines = [f"{len(positions)} of {len(items)} images {what}:"]
+    n_images = len(items.photographs)
+    of = f" (of {len(items)} items)" if items.several.any() else ""
+    lines = [f"{len(positions)} of {n_images} images{of} {what}:"]
     for i in positions[:_LISTED]:
         reason = reasons[which[i]]
         short = reason if len(reason) <= _LONG else f"{reason[:_LONG]}..."
-        lines.append(f"  [{i}] {describe_source(items[i])}: {short}")
+        source = describe_source(items.photographs[i])
+        lines.append(f"  {items.index(i)} {source}: {short}")
     if len(positions) > _LISTED:
         lines.append(f"  ... and {len(positions) - _LISTED} more.")
     return "\n".join(lines)

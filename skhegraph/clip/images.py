@@ -62,7 +62,7 @@ def as_image_list(X: Any) -> list[Any]:
     Parameters
     ----------
     X : sequence, object array, Series, one-column frame or table, 4-D array or 4-D tensor
-        One entry per image. A 4-D array is a batch (n, H, W, channels), a 4-D torch tensor a
+        One entry per item. A 4-D array is a batch (n, H, W, channels), a 4-D torch tensor a
         batch (n, channels, H, W).
 
     Returns
@@ -347,7 +347,7 @@ def _split_array(X: Any) -> list[Any]:
         )
     raise TypeError(
         f"X is a {X.ndim}-D {type(X).__name__} of type {X.dtype}, which holds no images; pass a "
-        "list of images or a 4-D array (n, H, W, channels)."
+        "list of images, or of lists of them, or a 4-D array (n, H, W, channels)."
     )
 
 

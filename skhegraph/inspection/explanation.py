@@ -150,14 +150,14 @@ class ExplanationDisplay:
         ExplanationDisplay
             The display, drawn.
         """
-        from skhegraph.clip.images import as_image_list
+        from skhegraph.clip.items import one_image_each
 
         frame = explain(estimator, X, n_classes=n_classes, n_support=n_support)
         if images is None and estimator is not final_classifier(estimator):
             images = X
         chosen = None
         if support_images is not None:
-            listed = as_image_list(support_images)
+            listed = one_image_each(support_images, "support_images")
             named = {row for rows in frame["support"] for row in rows}
             if named and max(named) >= len(listed):
                 raise ValueError(
@@ -166,7 +166,7 @@ class ExplanationDisplay:
                     "order."
                 )
             chosen = {row: listed[row] for row in sorted(named)}
-        shown = None if images is None else as_image_list(images)
+        shown = None if images is None else one_image_each(images, "images")
         return cls(frame, images=shown, support_images=chosen).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> ExplanationDisplay:

@@ -74,7 +74,7 @@ def report(
     model : HeGraphClassifier, or Pipeline that ends with one
         Fitted estimator.
     images : list of images
-        Images that the fit has not seen, as `CLIPFeatures` takes them.
+        Images that the fit has not seen, as `CLIPFeatures` takes them; one of each item.
     labels : array-like of shape (n_images,) or None, default=None
         Their true labels, of `classes_`. None makes contact sheets.
     path : path, default="report.html"
@@ -133,7 +133,7 @@ def report(
     ...     file.read_text("utf-8").count("<img")
     6
     """
-    from skhegraph.clip.images import as_image_list
+    from skhegraph.clip.items import one_image_each
 
     check_pandas_support("report")
     check_scalar(n_shown, "n_shown", Integral, min_val=1)
@@ -142,9 +142,9 @@ def report(
         raise FileNotFoundError(f"path={str(path)!r}: there is no folder {str(file.parent)!r}.")
     if file.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder: name the file to write in it.")
-    listed = as_image_list(images)
+    listed = one_image_each(images, "images", ", and features=model[:-1].transform(items)")
     truth = None if labels is None else _codes(labels, clf.classes_, len(listed))
-    support = None if support_images is None else as_image_list(support_images)
+    support = None if support_images is None else one_image_each(support_images, "support_images")
     X = _features(model, clf, images, features, len(listed))
     readable = ~unreadable_rows(X)
     number = np.flatnonzero(readable)

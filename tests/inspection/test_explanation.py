@@ -95,3 +95,15 @@ def test_too_few_support_images_are_refused(pipeline, photographs):
     pieces = photographs[0]
     with pytest.raises(ValueError, match="support_images holds 1 images"):
         ExplanationDisplay.from_estimator(pipeline, pieces[4:5], support_images=pieces[:1])
+
+
+def test_items_of_several_photographs(photographs, pipeline):
+    pieces, _ = photographs
+    items = [pieces[4:6], pieces[10:12]]
+    frame = explain(pipeline, items, n_classes=1)
+    want = explain(pipeline["clf"], pipeline[:-1].transform(items), n_classes=1)
+    assert frame.equals(want)
+    with pytest.raises(TypeError, match=r"images\[0\] is a list of photographs"):
+        ExplanationDisplay.from_estimator(pipeline, items)
+    first = [item[0] for item in items]
+    assert len(ExplanationDisplay.from_estimator(pipeline, items, images=first).axes_) == 2

@@ -400,3 +400,13 @@ def test_a_full_disk_leaves_no_part_of_a_report(make_case, tmp_path, monkeypatch
     report(clf, images, labels, "~/r.html", features=features)
     assert [file.name for file in tmp_path.iterdir()] == ["r.html"]
     assert (tmp_path / "r.html").stat().st_size > 1_000
+
+
+def test_items_of_several_photographs_need_one_picture_each(photographs, pipeline, tmp_path):
+    pieces, names = photographs
+    items, labels = [pieces[4:6], pieces[10:12]], names[[4, 10]]
+    with pytest.raises(TypeError, match=r"images\[0\] is a list .*features=model\[:-1\]"):
+        report(pipeline, items, labels, tmp_path / "r.html")
+    features = pipeline[:-1].transform(items)
+    report(pipeline, [item[0] for item in items], labels, tmp_path / "r.html", features=features)
+    assert (tmp_path / "r.html").exists()
