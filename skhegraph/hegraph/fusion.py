@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from skhegraph.descent import balanced_order
 from skhegraph.hegraph.priors import (
     FUSION_WIDTH,
+    LIKELIHOOD_SHARE,
     SHOTS_POWER,
     SHRINKAGE_PRIOR,
     SHRINKAGES,
@@ -182,6 +183,17 @@ def visual_unit(G: Floats, y: Ints, weight: Floats | None = None) -> float:
     return float(np.sqrt(np.log(G.shape[1])) / spread) if spread > LEAST_SPREAD else 0.0
 
 
+def usual_visual_weight(G: Floats, y: Ints, has_text: bool) -> float:
+    """Prior median of `b`, but for what shots and the rest of the fusion make of it.
+
+    Beside text and with many classes it is the unit of `b`. The spread of the logits of two classes
+    is what parts them, and well parted classes are to have surer logits: there `b` is the same for
+    all. In between the log mean of both counts, as `1/(C - 1)^2` for the latter.
+    """
+    unit, share = visual_unit(G, y), 0.0 if has_text else (G.shape[1] - 1.0) ** -2
+    return float(unit ** (1 - share) * LIKELIHOOD_SHARE**share) if unit > 0 else 0.0
+
+
 def fit_fusion(
     model: VisualModel,
     text: Floats | None,
@@ -225,7 +237,8 @@ def fit_fusion(
         discriminant = model.at(shrinkage)
         G = discriminant.leave_one_out(rows)
         width = 0.0 if one_shot else FUSION_WIDTH
-        visual_prior = prior_of_visual(part * visual_unit(G, y), width, visual_weight)
+        usual = part * usual_visual_weight(G, y, text is not None)
+        visual_prior = prior_of_visual(usual, width, visual_weight)
         losses = weight if one_shot else with_others
         fitted = fit_fusion_weights(T, G, y, losses, text_prior, visual_prior)
         loss = certain * fitted.loss + SHRINKAGE_PRIOR * np.log(shrinkage) ** 2

@@ -17,9 +17,10 @@ from skhegraph.hegraph.fusion import (
     fit_fusion,
     fit_fusion_weights,
     shots_per_class,
+    usual_visual_weight,
     wrong_class_spread,
 )
-from skhegraph.hegraph.priors import SHOTS_POWER, VISUAL_MEDIAN
+from skhegraph.hegraph.priors import LIKELIHOOD_SHARE, SHOTS_POWER, VISUAL_MEDIAN
 from skhegraph.hegraph.visual import VisualModel
 from skhegraph.support import Support, unit_rows
 
@@ -107,6 +108,20 @@ def make_support(shots: list[int], noise: float = 0.5) -> tuple[Support, np.ndar
 
 
 RNG = np.random.RandomState(0)
+
+
+def test_well_parted_classes_have_surer_logits() -> None:
+    """Two classes without text: `b` does not undo how far apart they are; beside text it does."""
+    logits, y = informative(1.0, 3)[:, :2], Y % 2
+    for scale in (1.0, 9.0):
+        assert usual_visual_weight(scale * logits, y, False) == pytest.approx(LIKELIHOOD_SHARE)
+        unit = sqrt(log(2)) / wrong_class_spread(scale * logits, y)
+        assert usual_visual_weight(scale * logits, y, True) == pytest.approx(unit)
+    logits = informative(1.0, 3)
+    unit = sqrt(log(C)) / wrong_class_spread(logits, Y)
+    want = unit ** (8 / 9) * LIKELIHOOD_SHARE ** (1 / 9)
+    assert usual_visual_weight(logits, Y, False) == pytest.approx(want)
+    assert usual_visual_weight(np.zeros((N, 2)), Y % 2, False) == 0
 
 
 def test_one_shot_takes_the_prior_of_the_visual_weight() -> None:
