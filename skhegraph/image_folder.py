@@ -23,8 +23,8 @@ def load_image_folder(
 
     Images are the files, at any depth, whose extension is that of an image, in upper or lower
     case. What is hidden (``.ipynb_checkpoints``, ``._cat.jpg``) or starts with two underscores
-    (``__MACOSX``) is passed over; other files that are left out are named in a warning. Nothing is
-    opened.
+    (``__MACOSX``) is passed over. Other files of the subfolders, and images that are in none, are
+    left out and named in a warning. Nothing is opened.
 
     Parameters
     ----------
