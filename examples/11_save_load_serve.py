@@ -94,7 +94,8 @@ _, full = serve(model, queries[:1], "full")
 # %%
 # Two other formats
 # -----------------
-# skops needs no pickle: it names what it would have to trust. ONNX needs no Python on the other
+# skops needs no pickle: it loads a file only where you trust the classes that it names. Trust those
+# you expect, not whatever a file asks for. ONNX needs no Python on the other
 # side; it is one linear layer and a softmax (``pip install "skhegraph[onnx]"``). Of the whole
 # pipeline ``to_onnx`` writes the image tower too: NumPy, Pillow and onnxruntime (176 MB, without
 # skhegraph) then turn images into names; the same script shows how.
@@ -107,7 +108,8 @@ else:
     skops.io.dump(model["clf"], folder / "classifier.skops")
     unknown = skops.io.get_untrusted_types(file=folder / "classifier.skops")
     print("skops has to trust:", unknown)
-    again = skops.io.load(folder / "classifier.skops", trusted=unknown)
+    trusted = ["skhegraph.hegraph.classifier.HeGraphClassifier"]
+    again = skops.io.load(folder / "classifier.skops", trusted=trusted)
     print("same after skops:", np.array_equal(again.coef_, model["clf"].coef_))
 
 try:

@@ -58,8 +58,11 @@ test = np.arange(80, 240)
 # One classifier per label
 # ------------------------
 # It takes what scikit-learn's classifiers of several labels take: a matrix of 0 and 1, a row per
-# image and a column per label. The ``templates`` of the classifier within say what is there, its
-# ``negative_templates`` what is not. (The columns of a frame name the labels by themselves.)
+# image and a column per label. (The columns of a frame name the labels by themselves. Of lists such
+# as ``["cat", "temple"]``, ``MultiLabelBinarizer`` makes the matrix, and its ``classes_`` the
+# ``class_names``.) The ``templates`` of the classifier within say what is there, its
+# ``negative_templates`` what is not. From images to labels it is a pipeline:
+# ``make_pipeline(CLIPFeatures("skhegraph-lite"), hegraph)``.
 
 hegraph = MultiLabelHeGraphClassifier(HeGraphClassifier("skhegraph-lite", class_names=NAMES))
 

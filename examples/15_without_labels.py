@@ -62,8 +62,8 @@ print("names, and these, no label:   {:.1f} %, log-loss {:.3f}".format(*scores(n
 # %%
 # Which to label next
 # -------------------
-# Those that speak for many of which the model is not sure. Four times ten labels, beside ten drawn
-# at random (mean of five draws).
+# Those that are like many others of which the model is not sure. Four times ten labels, beside the
+# ten whose two best classes are closest, and ten drawn at random (mean of five draws).
 
 
 def curve(choose):
@@ -100,6 +100,8 @@ for name, accuracy in curves.items():
 # %%
 # Scores of cross-validation count labelled pieces alone
 # ------------------------------------------------------
+# ``KeepUnlabelled`` makes such folds. A plain ``cv=4`` stops with "'<' not supported", as
+# scikit-learn sorts the labels, and names and the number -1 have no order.
 
 several, _ = next(FewShotSplit(4, n_splits=1, random_state=0).split(features, names))
 partly = np.full(len(names), -1, dtype=object)

@@ -23,8 +23,8 @@ def load_image_folder(
 
     Images are the files, at any depth, whose extension is that of an image, in upper or lower
     case. What is hidden (``.ipynb_checkpoints``, ``._cat.jpg``) or starts with two underscores
-    (``__MACOSX``) is passed over; other files that are left out are named in a warning. Nothing is
-    opened.
+    (``__MACOSX``) is passed over. Other files of the subfolders, and images that are in none, are
+    left out and named in a warning. Nothing is opened.
 
     Parameters
     ----------
@@ -113,11 +113,11 @@ def _warn_of(top: Path, left_out: list[Path], empty: list[str]) -> None:
     if left_out:
         shown = ", ".join(str(path.relative_to(top)) for path in left_out[:5])
         parts.append(
-            f"{len(left_out)} files that are no image of a class ({shown}"
+            f"{len(left_out)} file{'s' * (len(left_out) > 1)} in no class or no image ({shown}"
             f"{', ...' if len(left_out) > 5 else ''})"
         )
     if empty:
         shown = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
-        parts.append(f"{len(empty)} subfolders without an image ({shown})")
+        parts.append(f"{len(empty)} subfolder{'s' * (len(empty) > 1)} without an image ({shown})")
     if parts:
         warnings.warn(f"Left out of {top}: {'; '.join(parts)}.", UserWarning, stacklevel=3)

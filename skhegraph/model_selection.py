@@ -33,7 +33,8 @@ class KeepUnlabelled:
     Notes
     -----
     What counts as unlabelled is as in :meth:`HeGraphClassifier.fit` without `classes`: if there are
-    two numbers in all, -1 is a label.
+    two numbers in all, -1 is a label. `cross_val_predict` refuses this splitter, as it wants an
+    answer for every sample: loop over :meth:`split` for the answers.
 
     Examples
     --------

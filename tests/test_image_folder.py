@@ -57,8 +57,8 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     (warning,) = caught
     assert warning.filename == __file__
     message = str(warning.message)
-    assert "4 files that are no image of a class (loose.png, " in message
-    for name in ("notes.txt", "raw.cr2", "readme.md", "1 subfolders without an image ('empty')"):
+    assert "4 files in no class or no image (loose.png, " in message
+    for name in ("notes.txt", "raw.cr2", "readme.md", "1 subfolder without an image ('empty')"):
         assert name in message
     assert len(paths) == len(IMAGES)
 

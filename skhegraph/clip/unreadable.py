@@ -10,7 +10,8 @@ from typing import Any
 __all__ = ["FOLDER", "HEIF_PACKAGE", "RefusedFormat", "TooManyPixels", "is_heif", "why_unreadable"]
 
 FOLDER = (
-    "it is a folder: pass the paths of its images, for instance "
+    "it is a folder: pass the paths of its images, those of load_image_folder(folder) where it has "
+    "a subfolder for each class, else "
     "[p for p in pathlib.Path(folder).iterdir() if p.suffix.lower() in {'.jpg', '.png'}]"
 )
 HEIF_PACKAGE = "pillow_heif"

@@ -165,6 +165,8 @@ def warn_if_useless(
             f". Its cosine with X is {size:.2f} (root mean square), as of unrelated features: if X "
             "is of another CLIP, take both from one, as make_hegraph_pipeline does. If not, give"
         )
+    elif n_classes == 2:  # to name two would tell nothing
+        why = ". Give"
     else:
         some = text[:1000]  # enough to name two
         alike = some @ some.T - 2 * np.eye(len(some))
@@ -173,8 +175,9 @@ def warn_if_useless(
             f", and holds {str(classes[one])!r} and {str(classes[other])!r} for alike (cosine "
             f"{alike[one, other]:.2f}). Give"
         )
+    how = "hardly" if hits > n_rows / n_classes else "no"
     warnings.warn(
-        f"{source} classifies {hits} of {n_rows} support rows right, hardly better than chance "
+        f"{source} classifies {hits} of {n_rows} support rows right, {how} better than chance "
         f"({n_rows / n_classes:.0f}): it tells nothing of these images{why} other names or "
         "descriptions (class_names, templates), or set text_features='prototypes'.",
         UserWarning,

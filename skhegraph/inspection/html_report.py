@@ -199,8 +199,8 @@ def _head(title: str, answers: Answers) -> str:
     clf = answers.clf
     without = f" ({clf.n_unlabelled_} without a label)" if clf.n_unlabelled_ else ""
     known = (
-        f"{len(clf.classes_)} classes, fitted on {clf.n_samples_seen_} rows{without}, of which it "
-        f"keeps {len(clf.support_labels_)}; skhegraph {__version__}."
+        f"{len(clf.classes_)} classes, fitted on {clf.n_samples_seen_} images{without}; support "
+        f"images kept: {len(clf.support_labels_)}; skhegraph {__version__}."
     )
     return f"<h1>{text(title)}</h1>\n{paragraph(known, 'soft')}"
 
@@ -234,7 +234,7 @@ def _parts(answers: Answers, support: list[Any] | None, n_shown: int) -> list[st
             "Least familiar",
             paragraph(
                 "Images that may belong to none of the classes: the lowest values of score_samples,"
-                " in standard deviations from the mean of left-out support rows."
+                " in standard deviations from the mean of left-out support images."
             ),
             sheet(
                 answers.figure(i, f"familiarity {answers.familiarity[i]:+.1f}")
@@ -255,7 +255,7 @@ def _scores(answers: Answers) -> str:
     kept = len(clf.support_labels_)
     if len(np.unique(clf.support_labels_)) > 1:
         found, C = logistic_regression(clf, answers.features)
-        named.append((f"logistic regression on the {kept} rows kept (C={C:g})", found))
+        named.append((f"logistic regression on the {kept} support images (C={C:g})", found))
     rows = []
     for name, log_proba in named:
         right = int((log_proba.argmax(axis=1) == truth).sum())
@@ -271,7 +271,12 @@ def _scores(answers: Answers) -> str:
             f"{clf.unknown_threshold:g}); the numbers count their most probable class."
         )
     head = ("", "accuracy", "log-loss", "right")
-    return section("scores", "How good", table(head, rows, first=True), turned_away)
+    loss_is = paragraph(
+        "Log-loss is minus the logarithm of the probability of the true class, in the mean: the "
+        f"lower the better, and {np.log(len(answers.names)):.2f} where all classes get the same.",
+        "soft",
+    )
+    return section("scores", "How good", table(head, rows, first=True), loss_is, turned_away)
 
 
 def _reliability(answers: Answers) -> str:
@@ -307,7 +312,7 @@ def _classes(answers: Answers, linked: set[tuple[int, int]]) -> str:
         loss = f"{-answers.log_proba[own, c].mean():.2f}" if own.any() else "–"
         shares = (_percent(found, int(own.sum())), _percent(found, int(called.sum())))
         rows.append((text(name), str(kept[c]), str(own.sum()), shown, *shares, loss, taken))
-    head = ("class", "rows kept", "images", "found", "recall", "precision", "log-loss")
+    head = ("class", "support images", "images", "found", "recall", "precision", "log-loss")
     return section("classes", "Classes", table((*head, "most taken for"), rows))
 
 
@@ -387,6 +392,11 @@ def _surest_mistakes(answers: Answers, support: list[Any] | None, n_shown: int) 
         "The difference is what put the predicted class before the true one. A confident mistake "
         "may be a wrong label."
     )
+    if support is None:
+        words += (
+            " Rows count the images given to fit, from 0; report(..., support_images=...) shows "
+            "them."
+        )
     frame = answers.clf.explain(answers.features[surest], n_classes=len(answers.names))
     labels = answers.clf.classes_
     cards = []
@@ -439,7 +449,7 @@ def _predicted(answers: Answers) -> str:
         sure = f"{100 * answers.confidence[called].mean():.0f} %" if called.any() else "–"
         link = f'<a href="#sheet-{c}">{called.sum()}</a>' if called.any() else "0"
         rows.append((text(name), str(kept[c]), link, sure))
-    head = ("class", "rows kept", "images", "mean probability")
+    head = ("class", "support images", "images", "mean probability")
     return section("predicted", "What the images are taken for", table(head, rows))
 
 

@@ -358,7 +358,7 @@ def test_empty(X):
 
 
 def test_a_folder_in_place_of_the_list(tmp_path):
-    with pytest.raises(TypeError, match=r"it is a folder.*iterdir"):
+    with pytest.raises(TypeError, match=r"it is a folder.*load_image_folder.*iterdir"):
         as_image_list(tmp_path)
 
 

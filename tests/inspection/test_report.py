@@ -96,6 +96,8 @@ def test_scores_are_those_of_the_three_classifiers(make_case, tmp_path):
         assert row[1] == f"{100 * hits:.1f} %"
         assert row[3] == f"{round(60 * hits)} of 60"
         assert float(row[2]) == pytest.approx(log_loss(labels, p), abs=0.002)
+    even = log_loss(labels, np.full((60, 3), 1 / 3), labels=clf.classes_)
+    assert f"{even:.2f} where all classes get the same" in page.texts["scores"]
 
 
 def test_without_text_there_is_no_zero_shot(make_case, tmp_path):
@@ -148,7 +150,7 @@ def test_a_model_of_names_and_rows_without_a_label(make_case, tmp_path, n_labell
     page = Page(report(clf, images, labels, tmp_path / "r.html", features=features))
     names = [row[0] for row in page.rows["scores"]]
     assert names == ["", "this model", "the text alone (zero-shot)"]
-    told = f"60 rows ({60 - n_labelled} without a label), of which it keeps {n_labelled};"
+    told = f"60 images ({60 - n_labelled} without a label); support images kept: {n_labelled};"
     assert told in page.texts[""]
 
 
@@ -204,6 +206,7 @@ def test_surest_mistakes_and_their_evidence(make_case, tmp_path):
             )
         assert f"row {top['support'][0]} (" in page.texts["mistakes"]
     assert "of all rows" in page.texts["mistakes"]
+    assert "support_images=...) shows them" in page.texts["mistakes"]
     assert [a["alt"] for a in page.images["mistakes"]] == [f"image {i}" for i in surest]
 
 
