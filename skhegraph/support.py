@@ -215,7 +215,7 @@ def distinct_rows(X: Floats, y: Ints, weight: Floats) -> tuple[Floats, Ints, Flo
     """Merge equal rows of a class by adding their weights; sort rows by class, then by digest."""
     first: dict[tuple[int, bytes], int] = {}
     group = [
-        first.setdefault((int(c), blake2b(x, digest_size=16).digest()), i)
+        first.setdefault((int(c), blake2b(x + 0.0, digest_size=16).digest()), i)  # -0 is 0
         for i, (c, x) in enumerate(zip(y, X, strict=True))
     ]
     kept = [first[key] for key in sorted(first)]

@@ -69,6 +69,11 @@ def test_distinct_rows_add_weights_within_a_class_alone() -> None:
     assert classes.tolist() == [0, 0, 1]
 
 
+def test_zero_is_zero_whatever_its_sign() -> None:
+    X = np.array([[0.0, 1.0], [-0.0, 1.0]])
+    assert distinct_rows(X, np.zeros(2, dtype=int), np.ones(2))[2].tolist() == [2.0]
+
+
 def test_distinct_rows_do_not_depend_on_the_order() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 2, (30, 3)).astype(float), rng.integers(0, 3, 30)
