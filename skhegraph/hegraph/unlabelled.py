@@ -176,9 +176,13 @@ class Guess(NamedTuple):
 
 
 def spread_rows(rows: Unlabelled) -> tuple[Floats, Floats]:
-    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights."""
+    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights.
+
+    They are spread over the values of a feature: the order of the rows may follow their classes.
+    """
     step = max(len(rows.weight) // SOME_ROWS, 1)
-    return unit_rows(rows.X[::step].astype(np.float64)), rows.weight[::step]
+    some = np.argsort(rows.X[:, -1], kind="stable")[::step]
+    return unit_rows(rows.X[some].astype(np.float64)), rows.weight[some]
 
 
 def unit_of(
@@ -268,8 +272,8 @@ def folds(whole: Support, rows: Ints, has_text: bool) -> Ints:
     """Fold of each support row, -1 for those that are never held out.
 
     Rows of a class are in different folds. Without text a class needs a row in every fold. The
-    order is that of the sum of cubes in a row, and of the least in a class: neither what classes are
-    called nor the order of rows or features matters, nor the last digits.
+    order is that of the sum of cubes in a row, and of the least in a class: neither what classes
+    are called nor the order of rows or features matters, nor the last digits.
     """
     fold = np.full(len(whole.y), -1)
     n_rows = np.bincount(whole.y, minlength=whole.n_classes)
