@@ -71,6 +71,13 @@ def keep_unlabelled(y: Any) -> Any:
     return labels
 
 
+def signed(labels: Any) -> Any:
+    """Unsigned labels of 64 bits as signed ones, if they fit: NumPy joins the two as floats."""
+    if getattr(labels, "dtype", None) == np.uint64 and len(labels) and labels.max() < 2**63:
+        return labels.astype(np.int64)
+    return labels
+
+
 def is_unlabelled(label: Any) -> bool:
     """Tell the number -1."""
     return isinstance(label, Real) and label == UNLABELLED
