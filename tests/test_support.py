@@ -84,6 +84,15 @@ def test_distinct_rows_do_not_depend_on_the_order() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_order_of_distinct_rows_is_that_of_values_not_of_digits() -> None:
+    """Rows of 250,000 logits and more are drawn by it: other last digits drew other rows."""
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.normal(size=(30, 4)), rng.integers(0, 3, 30), np.arange(1.0, 31.0)
+    want = distinct_rows(X, y, weight)[2]
+    for other in (X + 1e-9 * rng.normal(size=X.shape), X[:, [2, 0, 3, 1]]):
+        np.testing.assert_array_equal(distinct_rows(other, y, weight)[2], want)
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1 / 7, 1.0, 1e300])
 def test_effective_weights_sum_to_the_effective_number_whatever_their_scale(scale: float) -> None:
     got = effective_weights(scale * np.array([1.0, 1.0, 2.0]))

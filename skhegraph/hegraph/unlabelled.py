@@ -74,6 +74,7 @@ from skhegraph.support import (
     Named,
     Support,
     in_span,
+    sums_of_cubes,
     unit_rows,
     with_rows_from_text,
 )
@@ -278,7 +279,7 @@ def folds(whole: Support, rows: Ints, has_text: bool) -> Ints:
     fold = np.full(len(whole.y), -1)
     n_rows = np.bincount(whole.y, minlength=whole.n_classes)
     held = rows if has_text else rows[n_rows[whole.y[rows]] > 1]
-    y, cubes = whole.y[held], (whole.X[held] ** 3).sum(axis=1)
+    y, cubes = whole.y[held], sums_of_cubes(whole.X[held])
     least = np.full(whole.n_classes, np.inf)
     np.minimum.at(least, y, cubes)
     fold[held[np.lexsort([cubes, y, least[y]])]] = np.arange(len(held)) % N_FOLDS
