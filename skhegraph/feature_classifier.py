@@ -26,7 +26,7 @@ from skhegraph.labelled_rows import (
     readable_rows,
     unreadable_rows,
 )
-from skhegraph.labels import UNLABELLED, and_another, brief, keep_unlabelled
+from skhegraph.labels import UNLABELLED, and_another, brief, keep_unlabelled, signed
 from skhegraph.parallel import for_rows, one_blas_thread
 from skhegraph.support import (
     LARGEST_WEIGHT,
@@ -143,6 +143,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         # precision becomes double where rows are taken.
         dtype = [np.float64, np.float32, np.float16]
         X, y = validate_data(self, X, y, dtype=dtype, ensure_all_finite=False, reset=reset)
+        y = signed(y)
         without = np.zeros(len(y), dtype=bool) if unlabelled is None else unlabelled(y)
         check_targets(y[~without])
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)

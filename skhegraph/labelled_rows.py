@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 from sklearn.utils import assert_all_finite, gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 
 from skhegraph.labels import is_unlabelled
 from skhegraph.parallel import ROWS_AT_ONCE
 from skhegraph.support import Floats, Ints, Summed, unit_rows
+
+#: Distance, in units of the spread of the rows, below which two are of one photograph: encoded in
+#: another batch it has another rounding, in half precision of up to 1e-3.
+ROUNDING = 0.01
 
 
 class KeptRows(NamedTuple):
@@ -62,11 +67,13 @@ class LabelledRows(NamedTuple):
 
     def unlike(self, others: LabelledRows) -> LabelledRows:
         """Rows that are not among others: a row whose label came later is no row without one."""
-        if not len(self.y):
+        used = others.weight > 0
+        if not len(self.y) or not used.any():
             return self
-        known = {row.astype(np.float64).tobytes() for row in others.X[others.weight > 0]}
-        new = [row.astype(np.float64).tobytes() not in known for row in self.X]
-        return self.take(np.array(new, dtype=bool))
+        Z, known = (unit_rows(X.astype(np.float64)) for X in (self.X, others.X[used]))
+        spread = np.sqrt((Z.var(axis=0) + known.var(axis=0)).sum())
+        near, _ = cKDTree(known).query(Z, distance_upper_bound=ROUNDING * spread + 1e-12)
+        return self.take(np.isinf(near))
 
     def followed_by(self, later: LabelledRows, n_given: int) -> LabelledRows:
         """These rows, of `n_given` that were given, and later ones.

@@ -71,6 +71,13 @@ def keep_unlabelled(y: Any) -> Any:
     return labels
 
 
+def signed(labels: Any) -> Any:
+    """Unsigned labels of 64 bits as signed ones, if they fit: NumPy joins the two as floats."""
+    if getattr(labels, "dtype", None) == np.uint64 and len(labels) and labels.max() < 2**63:
+        return labels.astype(np.int64)
+    return labels
+
+
 def is_unlabelled(label: Any) -> bool:
     """Tell the number -1."""
     return isinstance(label, Real) and label == UNLABELLED
@@ -226,7 +233,7 @@ def by_index(given: Any, labels: NDArray[Any], parameter: str) -> Any:
     Numbers are integers that rise and none of which is a label. If an encoder has replaced labels
     that were such integers, their order is that of the rows all the same.
     """
-    if not hasattr(given, "iloc") or type(given.index).__name__ == "RangeIndex":
+    if not hasattr(given, "iloc") or _only_numbers_rows(given.index):
         return given
     index = given.index.tolist()
     integers = given.index.dtype.kind in "iu" and given.index.is_monotonic_increasing
@@ -235,6 +242,11 @@ def by_index(given: Any, labels: NDArray[Any], parameter: str) -> Any:
     if len(set(index)) < len(index):
         raise ValueError(f"{parameter}: its index names a label twice.")
     return dict(zip(index, given.to_numpy(), strict=True))
+
+
+def _only_numbers_rows(index: Any) -> bool:
+    """Tell the default index of a frame: one of a part of it, or backwards, may hold labels."""
+    return type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
 
 
 def keys_of_labels(given: Mapping[Any, Any], labels: NDArray[Any]) -> dict[Any, Any]:

@@ -79,8 +79,8 @@ def equal_rows(y: Ints, weight: Floats, hashes: NDArray[np.uint64]) -> tuple[Int
 
 
 def unit_rows_of(X: Floats, rows: Ints) -> Floats:
-    """Unit rows of a block, in double precision."""
-    return unit_rows(X[rows].astype(np.float64))
+    """Unit rows of a block, in double precision, without negative zeros."""
+    return unit_rows(X[rows].astype(np.float64)) + 0.0
 
 
 def hash_rows(X: Floats, number: Ints) -> NDArray[np.uint64]:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skhegraph._sklearn import ClassifierMixin, check_sample_weight
 from skhegraph.feature_classifier import all_or_nothing, refuse_images
 from skhegraph.hegraph.classifier import HeGraphClassifier
-from skhegraph.labelled_rows import name_rows, unreadable_rows
+from skhegraph.labelled_rows import check_labels, name_rows, unreadable_rows
 from skhegraph.labels import brief
 from skhegraph.support import Floats, Ints
 from skhegraph.versioned import VersionedEstimator
@@ -268,8 +268,25 @@ def _indicator(y: Any) -> tuple[Ints, NDArray[Any]]:
         known = np.isin(given, (0, 1))
     if not known.all():
         raise ValueError(f"y holds {given[~known].tolist()[0]!r}; {_EXPECTED}.")
-    names = getattr(y, "columns", range(given.shape[1]))
-    return given.astype(np.int64), np.array(list(names))
+    return given.astype(np.int64), _names(list(getattr(y, "columns", range(given.shape[1]))))
+
+
+def _names(columns: list[Any]) -> NDArray[Any]:
+    """Check the names of the labels.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, of another type than others, or there twice.
+    """
+    check_labels(columns, "columns of y")
+    names = np.array(columns)
+    if names.ndim != 1:
+        raise ValueError(f"y has columns {brief(columns)}: give one name for each column.")
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) < len(names):
+        raise ValueError(f"y names labels twice: {brief(unique[counts > 1])}. Rename or drop them.")
+    return names
 
 
 def _is_zero_or_one(value: Any) -> bool:

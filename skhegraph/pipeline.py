@@ -185,7 +185,8 @@ def make_hegraph_pipeline(
     pretrained : str or None, default="laion2b_s34b_b79k"
         Weights tag or local checkpoint.
     memory : str, object with the joblib.Memory interface, or None, default=None
-        Cache of the fitted transformer, see :class:`sklearn.pipeline.Pipeline`.
+        Cache of the fitted transformer, see :class:`sklearn.pipeline.Pipeline`. It knows files by
+        their paths, also where they or the working directory have changed: `cache_dir` does not.
     **params
         Parameters of :class:`CLIPFeatures` or :class:`HeGraphClassifier`; each goes to the step
         that has it, and `device` to both.

@@ -245,10 +245,10 @@ def _names_of_list(labels: NDArray[Any], given: Any) -> list[Any]:
             )
         )
     expected = [str(label) for label in labels]
-    if _are_strings(labels) and names != expected and sorted(map(str, names)) == expected:
+    if _are_strings(labels) and names != expected and sorted(map(str, names)) == sorted(expected):
         raise ValueError(
-            f"class_names={_shown(given)} holds the labels themselves in another order than the "
-            f"sorted one ({', '.join(expected[:5])}, ...), which would give classes each other's "
+            f"class_names={_shown(given)} holds the labels themselves in another order than "
+            f"theirs ({', '.join(expected[:5])}, ...), which would give classes each other's "
             "names: leave class_names None, or give a mapping from label to name."
         )
     return names

@@ -72,6 +72,22 @@ def test_later_rows_are_numbered_after_all_that_were_given() -> None:
         rows(["a", "b"]).followed_by(rows([1]), n_given=2)
 
 
+@pytest.mark.parametrize(
+    ("first", "then"), [("u8", "i8"), ("i8", "u8"), ("u8", "u8"), ("i2", "u4")]
+)
+def test_integers_of_any_type_stay_integers(first: str, then: str) -> None:
+    """NumPy makes floats of signed and unsigned ones, which tell no large integers apart."""
+    labels = np.arange(3) if "2" in first else 2**53 + np.arange(3)
+    X, y = np.random.default_rng(0).normal(size=(12, 4)), np.tile(labels, 4)
+    clf = HeGraphClassifier(text_features="prototypes").partial_fit(X[:6], y[:6].astype(first))
+    clf.partial_fit(X[6:], y[6:].astype(then))
+    assert clf.classes_.dtype.kind in "iu" and clf.classes_.tolist() == labels.tolist()
+    assert clf.labels_seen_.dtype.kind in "iu" and clf.labels_seen_.tolist() == labels.tolist()
+    again = HeGraphClassifier(text_features="prototypes")
+    again.fit(X, y.astype(first), classes=labels.astype(then))
+    assert again.labels_seen_.dtype.kind in "iu" and again.labels_seen_.tolist() == labels.tolist()
+
+
 def test_all_labels() -> None:
     labels, asked = all_labels(np.array(["b", "a", "b"]), None)
     assert (labels.tolist(), asked.tolist()) == (["a", "b"], [False, False])

@@ -104,6 +104,12 @@ def test_statistics_and_left_out_logits_are_those_of_all_rows(few_kept: None) ->
     np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-8)
 
 
+def test_zero_is_zero_whatever_its_sign() -> None:
+    X = np.array([[0.0, 1.0], [-0.0, 1.0], [-1.0, 0.0]])
+    hashes = hash_rows(X, np.arange(3))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_rows_of_weight_zero_take_no_place(few_kept: None) -> None:
     X, y, *_ = make_data()
     weight = (np.random.default_rng(1).uniform(size=len(y)) < 0.1) * 1.0

@@ -183,6 +183,21 @@ def test_targets_that_are_refused(y: Any, message: str) -> None:
         model().fit(X[:3], y)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["ant", None, "cat"], r"columns of y has no label \(None, NaN or NA\) in row 1"),
+        ([1, "bee", "cat"], r"columns of y holds labels of several types \(int, str\)"),
+        (pd.MultiIndex.from_product([["ant"], [1, 2, 3]]), "one name for each column"),
+        (["ant", "bee", "ant"], r"twice: \['ant'\]"),
+    ],
+)
+def test_columns_that_name_no_labels(columns: Any, message: str) -> None:
+    """Of None and of 1 beside names NumPy made the names 'nan', 'None' and '1'."""
+    with pytest.raises(ValueError, match=message):
+        model().fit(X, pd.DataFrame(Y, columns=columns))
+
+
 def test_parameters_that_are_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown_label='\?'.*leave it None"):
         model(unknown_label="?").fit(X, Y)

@@ -38,6 +38,7 @@ WIDE = np.random.default_rng(0).normal(size=(12, 128))
         ([7, 8, 9], {9: "z", 7: "x", 8: "y"}, ["x", "y", "z"]),
         ([7, 8, 9], pd.Series({9: "z", 7: "x", 8: "y"}), ["x", "y", "z"]),
         ([7, 8, 9], pd.Series(["x", "y", "z"]), ["x", "y", "z"]),
+        ([0, 1, 2], pd.Series(["x", "y", "z"])[::-1], ["x", "y", "z"]),  # a range backwards
         (Y, {"bee": "B"}, ["ant", "B", "cat"]),  # issue 17.33: the others have their own
         ([0, 1, 2], {0: "A", 2: "C", 1: "B"}, ["A", "B", "C"]),
         ([1, 2, 3], {0: "z", 1: "A", 3: "C", 2: "B"}, ["A", "B", "C"]),
@@ -82,9 +83,11 @@ ENCODED = "Meta-estimators that encode y"
         (Y, "dog", "class_names='dog' is one string: give a list"),
         ([7, 8, 9], {"x", "y", "z"}, "is a set, which has no order: give a list"),
         ([7, 8], pd.Series(["x", "y"], index=[7, 7]), "its index names a label twice"),
+        ([0, 1, 2], pd.Series(list("wxyz"))[1:], r"nothing for \[0\]"),  # a range from 1
         (Y, ["ant", " ", "cat"], r"Class 'bee' has no name \(got ' '\)"),
         (Y, {"ant": "ant", "bee": None, "cat": "c"}, r"Class 'bee' has no name \(got None\)"),
         (Y, ["bee", "ant", "cat"], "the labels themselves in another order"),
+        (Y[::-1], ["ant", "bee", "cat"], "the labels themselves in another order"),  # columns of y
         (Y, 5, "class_names=5 holds 0 names"),
     ],
 )

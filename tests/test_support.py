@@ -69,6 +69,11 @@ def test_distinct_rows_add_weights_within_a_class_alone() -> None:
     assert classes.tolist() == [0, 0, 1]
 
 
+def test_zero_is_zero_whatever_its_sign() -> None:
+    X = np.array([[0.0, 1.0], [-0.0, 1.0]])
+    assert distinct_rows(X, np.zeros(2, dtype=int), np.ones(2))[2].tolist() == [2.0]
+
+
 def test_distinct_rows_do_not_depend_on_the_order() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 2, (30, 3)).astype(float), rng.integers(0, 3, 30)
@@ -77,6 +82,15 @@ def test_distinct_rows_do_not_depend_on_the_order() -> None:
     order = rng.permutation(30)
     for a, b in zip(want, distinct_rows(X[order], y[order], weight[order]), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_order_of_distinct_rows_is_that_of_values_not_of_digits() -> None:
+    """Rows of 250,000 logits and more are drawn by it: other last digits drew other rows."""
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.normal(size=(30, 4)), rng.integers(0, 3, 30), np.arange(1.0, 31.0)
+    want = distinct_rows(X, y, weight)[2]
+    for other in (X + 1e-9 * rng.normal(size=X.shape), X[:, [2, 0, 3, 1]]):
+        np.testing.assert_array_equal(distinct_rows(other, y, weight)[2], want)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1 / 7, 1.0, 1e300])

@@ -31,7 +31,7 @@ from skhegraph.hegraph.priors import (
 )
 from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
 from skhegraph.labelled_rows import LabelledRows
-from skhegraph.labels import UNLABELLED, labels_in, without_label
+from skhegraph.labels import UNLABELLED, labels_in, signed, without_label
 from skhegraph.many_rows import keep_some
 from skhegraph.parallel import one_blas_thread
 from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
@@ -346,6 +346,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         """
         self._validate_params()
         with all_or_nothing(self) as fitted:
+            classes = signed(classes)
             known = labels_in(classes)
             rows, others = fitted._validate_rows(
                 X,
@@ -405,6 +406,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
                 "all, or fit on all at once."
             )
         seen = self.labels_seen_ if fitted else None
+        classes = signed(classes)
         with all_or_nothing(self) as updated:
             rows, others = updated._validate_rows(
                 X,

@@ -74,6 +74,7 @@ from skhegraph.support import (
     Named,
     Support,
     in_span,
+    sums_of_cubes,
     unit_rows,
     with_rows_from_text,
 )
@@ -176,9 +177,13 @@ class Guess(NamedTuple):
 
 
 def spread_rows(rows: Unlabelled) -> tuple[Floats, Floats]:
-    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights."""
+    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights.
+
+    They are spread over the values of a feature: the order of the rows may follow their classes.
+    """
     step = max(len(rows.weight) // SOME_ROWS, 1)
-    return unit_rows(rows.X[::step].astype(np.float64)), rows.weight[::step]
+    some = np.argsort(rows.X[:, -1], kind="stable")[::step]
+    return unit_rows(rows.X[some].astype(np.float64)), rows.weight[some]
 
 
 def unit_of(
@@ -268,15 +273,16 @@ def folds(whole: Support, rows: Ints, has_text: bool) -> Ints:
     """Fold of each support row, -1 for those that are never held out.
 
     Rows of a class are in different folds. Without text a class needs a row in every fold. The
-    classes come in the order of their first rows, so that it does not matter what they are called.
+    order is that of the sum of cubes in a row, and of the least in a class: neither what classes
+    are called nor the order of rows or features matters, nor the last digits.
     """
     fold = np.full(len(whole.y), -1)
     n_rows = np.bincount(whole.y, minlength=whole.n_classes)
     held = rows if has_text else rows[n_rows[whole.y[rows]] > 1]
-    classes, first = np.unique(whole.y[held], return_index=True)
-    rank = np.empty(whole.n_classes, dtype=np.intp)
-    rank[classes[np.lexsort(whole.X[held[first]].T)]] = np.arange(len(classes))
-    fold[held[np.argsort(rank[whole.y[held]], kind="stable")]] = np.arange(len(held)) % N_FOLDS
+    y, cubes = whole.y[held], sums_of_cubes(whole.X[held])
+    least = np.full(whole.n_classes, np.inf)
+    np.minimum.at(least, y, cubes)
+    fold[held[np.lexsort([cubes, y, least[y]])]] = np.arange(len(held)) % N_FOLDS
     return fold
 
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
 from skhegraph.clip.model import load_backbone
 from skhegraph.hegraph import classifier as classifier_module
+from skhegraph.hegraph import unlabelled as unlabelled_module
 from skhegraph.hegraph.adaptation import adapt
 from skhegraph.hegraph.class_graph import Paths
 from skhegraph.hegraph.unlabelled import (
@@ -220,6 +221,27 @@ def test_order_copies_and_scale_of_weights() -> None:
     )
 
 
+def test_length_of_rows_order_of_features_and_rounding() -> None:
+    """Folds followed digests of the rows: another last digit gave other probabilities."""
+    want = hegraph().fit(BOTH, PARTLY).predict_proba(OTHERS)
+    rng = np.random.default_rng(9)
+    longer = BOTH * rng.uniform(0.1, 9, (len(BOTH), 1))
+    np.testing.assert_allclose(hegraph().fit(longer, PARTLY).predict_proba(OTHERS), want, atol=1e-7)
+    near = BOTH + 1e-7 * rng.normal(size=BOTH.shape)
+    np.testing.assert_allclose(hegraph().fit(near, PARTLY).predict_proba(OTHERS), want, atol=1e-4)
+    order = rng.permutation(D)
+    other = hegraph(text_features=TEXT[:, order]).fit(BOTH[:, order], PARTLY)
+    np.testing.assert_allclose(other.predict_proba(OTHERS[:, order]), want, atol=1e-7)
+
+
+def test_order_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many some stand for all: each second one was of one class where two take turns."""
+    monkeypatch.setattr(unlabelled_module, "SOME_ROWS", 30)
+    turns = np.vstack([X, OTHERS[np.argsort(TRUTH % 2, kind="stable").reshape(2, 30).T.ravel()]])
+    want = hegraph().fit(BOTH, PARTLY).predict_proba(OTHERS)
+    np.testing.assert_allclose(hegraph().fit(turns, PARTLY).predict_proba(OTHERS), want, atol=1e-8)
+
+
 @pytest.mark.parametrize("names", [False, True])
 def test_a_weight_is_that_many_copies(names: bool) -> None:
     times = np.random.default_rng(3).integers(0, 4, size=60)
@@ -379,6 +401,18 @@ def test_partial_fit_equals_a_fit_on_all() -> None:
     later = hegraph().partial_fit(*guessed, classes=range(C)).partial_fit(X, Y)
     assert later.n_unlabelled_ == 60
     np.testing.assert_allclose(later.coef_, want.coef_, atol=1e-8)
+
+
+def test_a_row_is_known_again_whatever_its_rounding_and_length() -> None:
+    """Of a photograph in another batch they differ: it was a row without a label all the same."""
+    first = hegraph().partial_fit(BOTH, np.full(len(BOTH), -1), classes=range(C))
+    again = 3 * X * (1 + 1e-6 * RNG.normal(size=X.shape))
+    later = first.partial_fit(again, Y)
+    assert later.n_unlabelled_ == 60
+    np.testing.assert_allclose(later.coef_, hegraph().fit(BOTH, PARTLY).coef_, atol=1e-4)
+    apart = BOTH + np.where(np.arange(len(BOTH)) < len(X), 0.05, 0)[:, None]
+    both = np.vstack([apart, X]), [-1] * len(BOTH) + [*Y]
+    assert hegraph().fit(*both).n_unlabelled_ == len(BOTH)
 
 
 def test_streams_of_names() -> None:
