@@ -177,26 +177,31 @@ class Guess(NamedTuple):
 
 
 def spread_rows(rows: Unlabelled) -> tuple[Floats, Floats]:
-    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights.
-
-    They are spread over the values of a feature: the order of the rows may follow their classes.
-    """
-    step = max(len(rows.weight) // SOME_ROWS, 1)
+    """Unit rows that stand for all, `SOME_ROWS` or somewhat more, and their weights."""
+    step = max(len(rows.weight) // SOME_ROWS, 1)  # by a value: their order may follow classes
     some = np.argsort(rows.X[:, -1], kind="stable")[::step]
     return unit_rows(rows.X[some].astype(np.float64)), rows.weight[some]
 
 
-def unit_of(
-    rows: Unlabelled, guess: Guess, linear: Linear, basis: Floats, G: Floats, y: Ints
-) -> float:
-    """Unit of `b` by the visual logits `G` of held-out rows and by those of rows without a label.
+class Sample(NamedTuple):
+    """Unit rows that stand for all rows without a label, weights, and classes by a guess."""
 
-    The former are too few to tell it where there is one of each of a few classes.
-    """
+    rows: Floats
+    weight: Floats
+    labels: Ints
+
+
+def sample_of(rows: Unlabelled, guess: Guess) -> Sample:
+    """Make the sample."""
     some, weight = spread_rows(rows)
-    logits = np.vstack([G, linear(some @ basis.T)])
-    labels = np.concatenate([y, guess(some)[0].argmax(axis=1)])
-    return visual_unit(logits, labels, np.concatenate([np.ones(len(y)), weight]))
+    return Sample(some, weight, guess(some)[0].argmax(axis=1))
+
+
+def unit_of(sample: Sample, linear: Linear, basis: Floats, G: Floats, y: Ints) -> float:
+    """Unit of `b` by the visual logits `G` of a few held-out rows and by those of the sample."""
+    logits = np.vstack([G, linear(sample.rows @ basis.T)])
+    labels = np.concatenate([y, sample.labels])
+    return visual_unit(logits, labels, np.concatenate([np.ones(len(y)), sample.weight]))
 
 
 def median(values: Floats, weight: Floats) -> float:
@@ -357,9 +362,9 @@ def adapt_with_unlabelled(
     a = alone.text_weight if weights is None else weights.text
     b = strengths.visual_weight
     if b is None:
-        linear, y = discriminant.linear(), whole.y[told]
+        sample, linear = sample_of(rows, guess), discriminant.linear()
         b = VISUAL_MEDIAN_ALONE if weights is None else weights.visual
-        b *= unit_of(rows, guess, linear, basis, held_out, y)
+        b *= unit_of(sample, linear, basis, held_out, whole.y[told])
     fusion = Fusion(discriminant, a, b, held_out)
     weight = loss_weights(whole, prior)
     adapted = adapt_text(inside, basis, fusion, told, weight, prior, strengths, has_text)
@@ -416,6 +421,7 @@ class Part(NamedTuple):
     support: Support
     mixture: Mixture
     guess: Guess
+    sample: Sample
 
 
 def fit_on_folds(
@@ -452,7 +458,8 @@ def fit_on_folds(
     for k in range(N_FOLDS):
         rest = some_rows(whole, fold != k)
         guess = Guess.of(rest, adapt(rest, prior, given, has_text), prior)
-        without.append(Part(np.flatnonzero(fold == k), rest, mixture_of(rows, guess), guess))
+        held = np.flatnonzero(fold == k)
+        without.append(Part(held, rest, mixture_of(rows, guess), guess, sample_of(rows, guess)))
     text_prior = prior_of_text(text, y, weight, strengths.text_weight)
     usual = VISUAL_MEDIAN * shots_per_class(whole) ** SHOTS_POWER
 
@@ -467,7 +474,7 @@ def fit_on_folds(
                 linear, labels = model.at(shrinkage).linear(), whole.y[part.held]
                 logits = linear(whole.X[part.held] @ basis.T)
                 if strengths.visual_weight is None:
-                    logits *= unit_of(rows, part.guess, linear, basis, logits, labels)
+                    logits *= unit_of(part.sample, linear, basis, logits, labels)
                 G[np.searchsorted(held_out, part.held)] = logits
             visual_prior = prior_of_visual(usual, FUSION_WIDTH, strengths.visual_weight)
             fitted = fit_fusion_weights(T, G, y, weight, text_prior, visual_prior)
