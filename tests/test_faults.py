@@ -102,8 +102,10 @@ def test_killed_while_extracting_and_storing(job, kill, work, tmp_path, monkeypa
         before, units = units, stored_units(tmp_path, work.PER_UNIT[job])
         assert done == list(range(before, before + len(done)))
         assert before + len(done) <= units <= before + len(done) + 1
-    assert units > KILLS[job] / 2 and at_work > 0
+    assert units > KILLS[job] / 2
     if job == "store":
+        # It writes nearly all the time; of extracting that is a hundredth, which luck may miss.
+        assert at_work > KILLS[job] / 10
         with FeatureStore(tmp_path) as store:
             for unit in range(units):
                 kept = [store.find(key, work.WIDTH).row for key in work.keys_of(unit)]
