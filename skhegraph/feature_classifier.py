@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skhegraph._sklearn import ClassifierMixin, Interval, check_sample_weight
-from skhegraph.given_text import TextFeatures, given_text
+from skhegraph.given_text import TextFeatures
 from skhegraph.labelled_rows import (
     LabelledRows,
     all_labels,
@@ -35,19 +35,16 @@ from skhegraph.support import (
     Ints,
     Named,
     Support,
-    class_means,
     distinct_rows,
     effective,
-    mean_of_others,
     unit_rows,
     weights_in_range,
 )
+from skhegraph.text_source import Asked, Prototypes, TextNodes, TextSource, text_source
 from skhegraph.versioned import VersionedEstimator
 
 Fitted = TypeVar("Fitted")
 
-#: `tau` where no CLIP says otherwise: what CLIP's own training ends at.
-DEFAULT_LOGIT_SCALE = 100.0
 #: Logits below the best one whose exponentials single precision holds.
 SINGLE_EXPONENTS = -80.0
 #: Size of a product that a BLAS computes on one thread by itself.
@@ -97,7 +94,7 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "text_features": "no_validation",  # _text_nodes says what is wrong
+        "text_features": "no_validation",  # the text source says what is wrong
         "logit_scale": [positive(), None],
     }
     #: Label of rows without a feature; an estimator that takes one has it as a parameter.
@@ -206,50 +203,24 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
             X, index, weight = distinct_rows(X, index, weight)
             weight, summed = effective(weight, summed)
         told = (X, index, weight) if summed is None else summed.class_rows(X, index, weight)
-        positive, negative, scale = self._text_nodes(*told, labels)
-        self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
-        P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in (positive, negative))
-        if not (isinstance(self.text_features, str) and self.text_features == "prototypes"):
+        source = self._text()
+        text = source.nodes(Asked(labels, all_classes, *told))
+        self._keep_text(text)
+        given = self.logit_scale
+        self.logit_scale_ = text.logit_scale if given is None else float(given)
+        P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in text[:2])
+        if source.name:
             warn_if_equal(P, self.classes_)
         without_rows = Named(named, P[named], N[named]) if named.any() else None
         P, N, scale = P[~named], N[~named], self.logit_scale_
         return Support(X, index, weight, P, N, scale, without_rows, summed=summed)
 
-    def _text_nodes(
-        self, X: Floats | None, y: Ints, weight: Floats, labels: NDArray[Any]
-    ) -> tuple[Floats, Floats, float]:
-        """Return positive nodes, negative nodes and logit scale of the text source.
+    def _text(self) -> TextSource:
+        """Text source that the parameters name."""
+        return text_source(self.text_features, {"prototypes": Prototypes()})
 
-        Without `X`, where names alone make a classifier, of any width.
-        """
-        source = self.text_features
-        if isinstance(source, str):
-            if source != "prototypes":
-                raise ValueError(
-                    f"text_features={source!r}: expected {self._text_sources()}, an array of "
-                    "positive text features, one row per class, a mapping from label to row, or a "
-                    "pair of these (positive, negative)."
-                )
-            if X is None:
-                raise ValueError(
-                    "X=None, and text_features='prototypes' makes the classes of X: give X, or "
-                    "text features."
-                )
-            means = class_means(X, y, weight)
-            if len(means) < len(self.classes_):
-                raise ValueError(
-                    f"classes names {len(self.classes_) - len(means)} classes without an image, "
-                    "and text_features='prototypes' has no text to know them by: give "
-                    "text_features, or an image of each class."
-                )
-            return means, mean_of_others(means), DEFAULT_LOGIT_SCALE
-        P, N = given_text(source, labels, None if X is None else X.shape[1])
-        kept = np.isin(labels, self.classes_)
-        return P[kept], N[kept], DEFAULT_LOGIT_SCALE
-
-    def _text_sources(self) -> str:
-        """Names of the text sources, for an error."""
-        return "'prototypes'"
+    def _keep_text(self, nodes: TextNodes) -> None:
+        """Keep what a subclass wants of the text."""
 
     # --- predict side: NumPy only -------------------------------------------------------------
 

@@ -21,7 +21,9 @@ from skhegraph.feature_classifier import all_or_nothing, refuse_images
 from skhegraph.hegraph.classifier import HeGraphClassifier
 from skhegraph.labelled_rows import check_labels, name_rows, unreadable_rows
 from skhegraph.labels import brief
+from skhegraph.prompted_text import PromptedText
 from skhegraph.support import Floats, Ints
+from skhegraph.text_source import Asked, Prototypes
 from skhegraph.versioned import VersionedEstimator
 
 __all__ = ["MultiLabelHeGraphClassifier"]
@@ -317,20 +319,19 @@ def _texts(
 
     What `estimator` says of text is taken out of it, but for the scale.
     """
-    source = estimator.text_features
-    if isinstance(source, str) and source == "prototypes":
+    source = estimator._text()
+    if isinstance(source, Prototypes):
         return [None] * len(labels)
-    if isinstance(source, str) and estimator.class_names is None and labels.dtype.kind != "U":
+    prompts = isinstance(source, PromptedText)
+    if prompts and estimator.class_names is None and labels.dtype.kind != "U":
         raise ValueError(
             f"y names no labels ({labels[0]}, ...), so there are no prompts: set class_names of "
             "the estimator to a list in the order of the columns, give a frame whose columns are "
             "the names (cross_val_predict makes an array of it), or text_features='prototypes'."
         )
-    estimator.classes_, estimator.n_features_in_ = labels, n_features
+    none = np.empty((0, n_features)), np.empty(0, dtype=np.intp), np.empty(0)
     with np.errstate(invalid="ignore"):
-        present, absent, scale = estimator._text_nodes(
-            np.empty((0, n_features)), np.empty(0, dtype=np.intp), np.empty(0), labels
-        )
+        present, absent, scale, *_ = source.nodes(Asked(labels, labels, *none))
     if np.isnan(absent).any():
         raise ValueError(
             "text_features gives the text of one label, and none of its absence: give a pair "

@@ -16,7 +16,7 @@ from skhegraph._sklearn import Pipeline
 from skhegraph.clip.features import CLIPFeatures
 from skhegraph.given_text import TextFeatures
 from skhegraph.hegraph.classifier import HeGraphClassifier
-from skhegraph.prompted_classifier import ClassNames, Templates
+from skhegraph.prompted_text import ClassNames, Templates
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

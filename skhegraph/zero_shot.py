@@ -10,6 +10,7 @@ from skhegraph.feature_classifier import LinearFeatureClassifier, all_or_nothing
 from skhegraph.labelled_rows import check_labels, check_targets
 from skhegraph.prompted_classifier import PromptedClassifier
 from skhegraph.support import Floats, unit_rows
+from skhegraph.text_source import Asked
 
 
 class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
@@ -122,9 +123,10 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         if len(labels) < 2:
             raise ValueError(f"y holds one class ({labels[0]}): give two names or more.")
         self.classes_ = labels
-        positive, _, scale = self._text_nodes(None, index, np.ones(len(given)), labels)
-        self.n_features_in_ = positive.shape[1]
-        self.logit_scale_ = scale if self.logit_scale is None else float(self.logit_scale)
-        P = unit_rows(np.asarray(positive, dtype=np.float64))
+        text = self._text().nodes(Asked(labels, labels, None, index, np.ones(len(given))))
+        self.n_features_in_ = text.positive.shape[1]
+        scale = self.logit_scale
+        self.logit_scale_ = text.logit_scale if scale is None else float(scale)
+        P = unit_rows(np.asarray(text.positive, dtype=np.float64))
         warn_if_equal(P, labels, stacklevel=4)
         return P, self.logit_scale_

@@ -24,6 +24,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 
 from skhegraph import HeGraphClassifier, ZeroShotCLIPClassifier
+from skhegraph.prompted_text import PromptedText
+from skhegraph.text_source import TextNodes
 
 RNG = np.random.default_rng(0)
 CODES = np.repeat([0, 1, 2], 8)
@@ -95,9 +97,16 @@ class Recorder(ZeroShotCLIPClassifier):
 
     noted: list[list[str]] = []  # noqa: RUF012 - of all clones
 
-    def _encode_names(self, names: list[str], n_features: int | None) -> Any:
-        self.noted.append(list(names))
-        return TEXT[: len(names)], TEXT[: len(names)], 100.0
+    def _text(self) -> Any:
+        return MadeUpText(**vars(super()._text()))
+
+
+class MadeUpText(PromptedText):
+    """Text of which the names are noted."""
+
+    def encode(self, names: list[str], n_features: int | None) -> Any:
+        Recorder.noted.append(list(names))
+        return TextNodes(TEXT[: len(names)], TEXT[: len(names)])
 
 
 def outcome(wrap: Any, labels: list[Any], class_names: Any) -> str:

@@ -20,7 +20,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from skhegraph import CLIPFeatures, HeGraphClassifier, ZeroShotCLIPClassifier
 from skhegraph.clip.model import load_backbone
 from skhegraph.clip.prompts import text_nodes
-from skhegraph.prompted_classifier import resolve_class_names
+from skhegraph.prompted_text import resolve_class_names
 
 TINY = "skhegraph-tiny"
 Y = np.array(["ant", "bee", "cat"])

@@ -19,7 +19,8 @@ from skhegraph.feature_classifier import TextFeatures, all_or_nothing, non_negat
 from skhegraph.hegraph.cache import fuse_cache, zero_shot_logits
 from skhegraph.hegraph.fusion import shots_per_class, wrong_class_spread
 from skhegraph.hegraph.logits import cache_logits, text_logits
-from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
+from skhegraph.prompted_classifier import PromptedClassifier
+from skhegraph.prompted_text import ClassNames, Templates
 from skhegraph.support import Floats, Ints, Support, unit_rows
 
 if TYPE_CHECKING:
@@ -298,8 +299,7 @@ class HeGraphAdapterClassifier(PromptedClassifier):
         """What a row's absence changes in its unit positive node, where that is the class mean."""
         from skhegraph.hegraph.training import own_node_shift
 
-        text = not isinstance(self.text_features, str) or self.text_features != "prototypes"
-        return None if text else own_node_shift(support)
+        return None if self._text().name else own_node_shift(support)
 
     def _negative_to_positive_after(self) -> float:
         """`a_np` after training."""

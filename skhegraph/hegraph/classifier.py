@@ -34,7 +34,8 @@ from skhegraph.labelled_rows import LabelledRows
 from skhegraph.labels import UNLABELLED, labels_in, signed, without_label
 from skhegraph.many_rows import keep_some
 from skhegraph.parallel import one_blas_thread
-from skhegraph.prompted_classifier import ClassNames, PromptedClassifier, Templates
+from skhegraph.prompted_classifier import PromptedClassifier
+from skhegraph.prompted_text import ClassNames, Templates
 
 #: Rows of a class that `fit` keeps for explanations and `partial_fit`: several times the shots of
 #: a few-shot task, and a bound of the size where there are thousands.
@@ -462,23 +463,22 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         others = others.to_keep(None).unlike(rows)
         if not len(rows.y) and classes is not None:
             rows = rows._replace(y=np.asarray(classes)[:0])  # of the type of the labels
-        by_names = len(others.y) > 0 and bool(self._text_source())
+        source = self._text()
+        by_names = len(others.y) > 0 and bool(source.name)
         support = self._support(rows, classes, distinct=True, seen=seen, by_names=by_names)
         given = [part for part in (rows.y, seen, classes) if part is not None]
         self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
-        source = self._text_source()
-        warn_if_ignored(self.get_params(deep=False), bool(source))
+        has_text = bool(source.name)
+        warn_if_ignored(self.get_params(deep=False), has_text)
         with one_blas_thread():
-            if source and len(support.y):
+            if has_text and len(support.y):
                 named = support.named
                 labels = self.classes_ if named is None else self.classes_[~named.mask]
-                warn_if_useless(support, labels, source, bundled=self._text_is_bundled())
-            unlabelled = Unlabelled.of(others, rows, support)
-            support, adapted, guess = adapt_graph(
-                support, unlabelled, prior, self._strengths(), bool(source)
-            )
+                warn_if_useless(support, labels, source.name, bundled=source.bundled)
+            unlabelled, strengths = Unlabelled.of(others, rows, support), self._strengths()
+            support, adapted, guess = adapt_graph(support, unlabelled, prior, strengths, has_text)
             told = others.X[: None if shots_kept is None else UNLABELLED_KEPT]
             proba = np.empty((0, len(prior))) if guess is None else guess.proba(told)
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)

@@ -17,6 +17,7 @@ from skhegraph.hegraph.familiarity import familiarity, log_density, prominence
 from skhegraph.hegraph.parameters import check_unknown_label
 from skhegraph.labelled_rows import KeptRows, LabelledRows
 from skhegraph.support import Floats, Ints, Support
+from skhegraph.text_source import TextNodes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,9 +224,9 @@ class FittedGraph(LinearFeatureClassifier):
         self.shrinkage_, self.penalty_ = adapted.discriminant.shrinkage, adapted.penalty
         self.n_iter_ = adapted.trained.n_steps
 
-    def _keep_prompts(self, prompts: list[list[str]], features: list[Floats]) -> None:
-        self.prompts_ = [list(group) for group in prompts]
-        rows = np.concatenate(features) if features else np.empty((0, self.n_features_in_))
+    def _keep_text(self, nodes: TextNodes) -> None:
+        self.prompts_ = [list(group) for group in nodes.prompts]
+        rows = np.concatenate(nodes.prompt_features or [np.empty((0, self.n_features_in_))])
         self.prompt_features_ = rows.astype(np.float32)
 
     def _keep_rows(self, rows: KeptRows) -> None:
