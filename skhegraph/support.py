@@ -167,6 +167,12 @@ class Support:
         """What counts beside the rows in `X`."""
         return [part for part in (self.summed, self.mixture) if part is not None]
 
+    def without_text(self) -> Support:
+        """The same with class means for positive nodes, as where there is no text."""
+        means = self.visual
+        P, N = unit_rows(means), unit_rows(mean_of_others(means))
+        return replace(self, positive=P, negative=N)
+
     @cached_property
     def onehot(self) -> Floats:
         """Weighted one-hot labels `L`, shape (n_samples, n_classes)."""

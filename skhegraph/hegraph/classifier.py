@@ -22,7 +22,6 @@ from skhegraph.hegraph.parameters import (
     check_unknown_label,
     class_prior,
     warn_if_ignored,
-    warn_if_useless,
 )
 from skhegraph.hegraph.priors import (
     NEGATIVE_TO_POSITIVE,
@@ -30,6 +29,7 @@ from skhegraph.hegraph.priors import (
     VISUAL_TO_POSITIVE,
 )
 from skhegraph.hegraph.unlabelled import Unlabelled, adapt_graph
+from skhegraph.hegraph.useless_text import leave_out_useless
 from skhegraph.labelled_rows import LabelledRows
 from skhegraph.labels import UNLABELLED, labels_in, signed, without_label
 from skhegraph.many_rows import keep_some
@@ -195,6 +195,8 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         Strength of the ridge in use.
     n_iter_ : int
         Steps of L-BFGS on the text nodes.
+    uses_text_ : bool
+        Whether there was text that told anything (:mod:`skhegraph.hegraph.useless_text`).
 
     See Also
     --------
@@ -470,20 +472,18 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         self.labels_seen_ = np.unique(np.concatenate([np.asarray(part) for part in given]))
         check_unknown_label(self.unknown_label, self.unknown_threshold, self.classes_)
         prior = class_prior(self.class_weight, self.classes_, support)
-        has_text = bool(source.name)
-        warn_if_ignored(self.get_params(deep=False), has_text)
+        warn_if_ignored(self.get_params(deep=False), bool(source.name))
+        strengths = self._strengths()
         with one_blas_thread():
-            if has_text and len(support.y):
-                named = support.named
-                labels = self.classes_ if named is None else self.classes_[~named.mask]
-                warn_if_useless(support, labels, source.name, bundled=source.bundled)
-            unlabelled, strengths = Unlabelled.of(others, rows, support), self._strengths()
+            support, has_text = leave_out_useless(support, self.classes_, source, strengths)
+            unlabelled = Unlabelled.of(others, rows, support)
             support, adapted, guess = adapt_graph(support, unlabelled, prior, strengths, has_text)
             told = others.X[: None if shots_kept is None else UNLABELLED_KEPT]
             proba = np.empty((0, len(prior))) if guess is None else guess.proba(told)
             class_share = self._keep_branches(support, adapted, prior, rows.X.dtype)
             kept = rows.kept(self.classes_, class_share, shots_kept)
         self._keep_strengths(adapted)
+        self.uses_text_ = has_text
         self._keep_rows(kept)
         self._keep_unlabelled(others, proba, all_rows=shots_kept is None)
 

@@ -44,6 +44,7 @@ class FittedGraph(LinearFeatureClassifier):
     log_prior_: Floats
     graph_: dict[str, Floats]
     text_weight_: float
+    uses_text_: bool
     visual_weight_: float
     visual_nodes_: Floats
     visual_whitener_: Floats

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc
 
-from skhegraph.hegraph.fusion import calibration_rows
 from skhegraph.hegraph.priors import NEGATIVE_TO_POSITIVE, POSITIVE_TO_POSITIVE
 from skhegraph.labels import ENCODED, and_another, are_encoded, brief
 from skhegraph.support import (
@@ -21,13 +19,6 @@ from skhegraph.support import (
     Support,
     weights_in_range,
 )
-
-#: Size of the cosines of unrelated features at most, in units of `1 / sqrt(n_features)`: features
-#: of a CLIP share a few directions, so it may be above 1. Within one CLIP of 512 features, 5 to 6.
-UNRELATED = 3.0
-#: Probability of as many hits by chance below which text tells something, however little. It is
-#: small since images of a class are alike: hits by chance vary more than those of single images.
-BY_CHANCE = 1e-6
 
 
 def class_prior(
@@ -137,49 +128,3 @@ def warn_if_ignored(params: Mapping[str, Any], has_text: bool) -> None:
             warnings.warn(message, UserWarning, stacklevel=4)
             if not has_text:
                 return
-
-
-def warn_if_useless(
-    support: Support, classes: NDArray[Any], source: str, *, bundled: bool = False
-) -> None:
-    """Warn where the text tells nothing of the images: its names, say, are not known to the CLIP.
-
-    The support rows must rule out (at 1 %) that zero-shot is right twice as often as by chance, or
-    half as far from always as chance is, even if no class is favoured over all rows, and must not
-    rule out (at `BY_CHANCE`) that it is right by chance. Where cosines are as small as those of
-    unrelated features, `1 / sqrt(n_features)`, give or take, the text may be of another CLIP; not
-    where it is of a `bundled` one, whose cosines are as small with images of its own.
-    """
-    rows, text, n_features = calibration_rows(support), support.positive, support.X.shape[1]
-    y, cosines = support.y[rows], support.X[rows] @ text.T
-    n_rows, n_classes = cosines.shape
-    favour = np.stack([cosines[y == c].mean(axis=0) for c in np.unique(y)]).mean(axis=0)
-    hits = int(((cosines - favour).argmax(axis=1) == y).sum())
-    useful = min(2 / n_classes, (1 + 1 / n_classes) / 2)
-    by_chance = bdtrc(hits - 1, n_rows, 1 / n_classes)
-    if bdtr(hits, n_rows, useful) > 0.01 or by_chance < BY_CHANCE:
-        return
-    size = float(np.sqrt(np.square(cosines).mean()))
-    if size <= UNRELATED / np.sqrt(n_features) and not bundled:
-        why = (
-            f". Its cosine with X is {size:.2f} (root mean square), as of unrelated features: if X "
-            "is of another CLIP, take both from one, as make_hegraph_pipeline does. If not, give"
-        )
-    elif n_classes == 2:  # to name two would tell nothing
-        why = ". Give"
-    else:
-        some = text[:1000]  # enough to name two
-        alike = some @ some.T - 2 * np.eye(len(some))
-        one, other = np.unravel_index(int(alike.argmax()), alike.shape)
-        why = (
-            f", and holds {str(classes[one])!r} and {str(classes[other])!r} for alike (cosine "
-            f"{alike[one, other]:.2f}). Give"
-        )
-    how = "hardly" if hits > n_rows / n_classes else "no"
-    warnings.warn(
-        f"{source} classifies {hits} of {n_rows} support rows right, {how} better than chance "
-        f"({n_rows / n_classes:.0f}): it tells nothing of these images{why} other names or "
-        "descriptions (class_names, templates), or set text_features='prototypes'.",
-        UserWarning,
-        stacklevel=5,
-    )

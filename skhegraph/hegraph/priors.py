@@ -10,6 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+# --- text that tells nothing (parameters.py) ------------------------------------------------------
+
+#: Probability that zero-shot is right by chance alone from which on text is left out. On pool draws
+#: of other seeds than it was chosen on, see examples/benchmarks/regimes.md.
+USELESS = 0.9
+
 # --- messages into the visual nodes (messages.py) -------------------------------------------------
 
 #: Prior of the noise: `s = NOISE_RATIO v` with the weight of `NOISE_ROWS` rows. It counts where

@@ -86,7 +86,7 @@ class Answers:
 
 def zero_shot(clf: HeGraphClassifier, features: Floats) -> Floats | None:
     """Log-probabilities by the text alone; None without text."""
-    if not clf._text().name:
+    if not clf.uses_text_:
         return None
     logits = unit_rows(features).astype(np.float64) @ clf.graph_["positive"].T
     found: Floats = log_softmax(clf.logit_scale_ * logits, axis=1)
