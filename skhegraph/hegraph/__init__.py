@@ -62,6 +62,9 @@ the edges in use, times the strength with which they acted).
 
 All three are linear in `z`, and so is their sum: a fitted classifier is one matrix.
 
+Text that classifies the support rows by chance tells nothing of them: it is left out, with a
+warning (:mod:`~skhegraph.hegraph.useless_text`), and class means take the place of `P`.
+
 Of very many labelled rows some are kept as rows, and the others enter `V`, `S` and `k` as sums
 (:mod:`skhegraph.many_rows`).
 

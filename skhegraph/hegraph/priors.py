@@ -12,8 +12,10 @@ import numpy as np
 
 # --- text that tells nothing (parameters.py) ------------------------------------------------------
 
-#: Probability that zero-shot is right by chance alone from which on text is left out. On pool draws
-#: of other seeds than it was chosen on, see examples/benchmarks/regimes.md.
+#: Probability that zero-shot is right by chance alone from which on text is left out. It counts
+#: where rows are few: on pool draws, 0.75 lost up to 1.0 points at two classes of a set, 0.95 and
+#: 0.85 differed from 0.9 by at most 0.1 points and 0.006 nats in the mean of a kind of problem. On
+#: other seeds no set with its own, wrong or random text lost by it (regimes.md).
 USELESS = 0.9
 
 # --- messages into the visual nodes (messages.py) -------------------------------------------------
