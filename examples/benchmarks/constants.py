@@ -4,22 +4,21 @@ One constant at a time takes values around today's. For each set the value is th
 log-loss over the other sets, and is judged on that set. All draws are from the training pools; the
 test splits are left alone. Sections: whole sets and subsets of few classes, with text and without.
 
-    python examples/benchmarks/constants.py --features *.npz --images FOLDER ... --out constants.md
+    python examples/benchmarks/constants.py --features *.npz --images FOLDER ...
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -32,7 +31,7 @@ from skhegraph import HeGraphClassifier
 
 #: Factors of today's value; finer for what scales the logits themselves.
 WIDE, FINE = (0.25, 0.5, 1.0, 2.0, 4.0), (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
-NO_TEXT, QUERIES = ", no text", 2000
+TEXTS, QUERIES = ("", ", no text"), 2000
 PARAMETERS = HeGraphClassifier().get_params()
 
 
@@ -46,9 +45,8 @@ class Constant(NamedTuple):
 
     def acts(self, problem: Problem, shots: int) -> bool:
         """Whether it may change a fit."""
-        n_classes, has_text = int(problem.y_train.max()) + 1, problem.text is not None
-        enough = shots >= self.shots and n_classes >= self.classes
-        return enough and self.text in (None, has_text)
+        right = self.text in (None, problem.text is not None)
+        return right and shots >= self.shots and problem.y_train.max() + 1 >= self.classes
 
 
 GROUPS = {
@@ -72,7 +70,7 @@ def today(name: str) -> Any:
     return PARAMETERS.get(name.lower()) or getattr(holders(name)[0], name)
 
 
-def holders(name: str) -> list[ModuleType]:
+def holders(name: str) -> list[Any]:
     """Modules of the method that hold a constant."""
     keys = sorted(key for key in sys.modules if key.startswith("skhegraph.hegraph"))
     return [sys.modules[key] for key in keys if hasattr(sys.modules[key], name)]
@@ -81,11 +79,10 @@ def holders(name: str) -> list[ModuleType]:
 @contextmanager
 def changed(name: str, factor: float) -> Iterator[dict[str, float]]:
     """A constant times a factor wherever it is read; yields it where it is a parameter."""
-    value = np.multiply(factor, today(name))
-    parameter = name.lower() in PARAMETERS
-    with ExitStack() as stack:
+    value, parameter = np.multiply(factor, today(name)), name.lower() in PARAMETERS
+    with ExitStack() as patches:
         for module in () if parameter else holders(name):
-            stack.enter_context(mock.patch.object(module, name, value))
+            patches.enter_context(mock.patch.object(module, name, value))
         yield {name.lower(): float(value)} if parameter else {}
 
 
@@ -95,29 +92,28 @@ def run(problem: Problem, rows: np.ndarray, **params: float) -> tuple[float, flo
     with warnings.catch_warnings():  # of text that tells nothing, of values that are extreme
         warnings.simplefilter("ignore", UserWarning)
         clf.fit(problem.X_train[rows], problem.y_train[rows])
-    result = scores(clf.predict_proba(problem.X_test), problem.y_test)
-    return result["log_loss"], result["accuracy"]
+    found = scores(clf.predict_proba(problem.X_test), problem.y_test)
+    return found["log_loss"], found["accuracy"]
 
 
 def measure(problem: Problem, section: str, shots: int, seed: int, names: Sequence[str]) -> list:
     """Rows of all values of the constants on a draw; empty where there are too few images."""
-    dataset, bare = problem.name, section.removesuffix(NO_TEXT)
-    problem = problem if section == bare else replace(problem, text=None)
+    dataset, bare = problem.name, section.removesuffix(TEXTS[1])
     drawn = draw(problem, bare, shots, seed, develop=True)
     if drawn is None or (section == bare and problem.text is None):
         return []
     problem, rows = drawn
     some = np.random.RandomState(seed).permutation(len(problem.y_test))[:QUERIES]
     problem = replace(problem, X_test=problem.X_test[some], y_test=problem.y_test[some])
-    default, found = run(problem, rows), []
-    for name in names:
-        values = [default] * len(CONSTANTS[name].factors)
+    problem = problem if section == bare else replace(problem, text=None)
+    default = run(problem, rows)
+    found = {name: [default] * len(CONSTANTS[name].factors) for name in names}
+    for name in (name for name in names if CONSTANTS[name].acts(problem, shots)):
         for i, factor in enumerate(CONSTANTS[name].factors):
-            if factor != 1 and CONSTANTS[name].acts(problem, shots):
+            if factor != 1:
                 with changed(name, factor) as params:
-                    values[i] = run(problem, rows, **params)
-        found.append((dataset, section, shots, seed, name, values))
-    return found
+                    found[name][i] = run(problem, rows, **params)
+    return [(dataset, section, shots, seed, *item) for item in found.items()]
 
 
 def set_means(rows: Sequence[Row], constant: str) -> tuple[list[str], np.ndarray]:
@@ -144,35 +140,33 @@ def cells_of(rows: Sequence[Row], constant: str) -> tuple[list[str], list[str]]:
     """Cells of a constant in the table of left-out sets, and in that of where today's is worst."""
     names, means = set_means(rows, constant)
     factors, value = CONSTANTS[constant].factors, today(constant)
-    shown = [", ".join(f"{v:.3g}" for v in np.atleast_1d(np.multiply(f, value))) for f in factors]
     now = factors.index(1.0)
-    away = means - means[:, [now]]  # sets, values, (log-loss, accuracy)
-    everywhere, chosen = choose(means[..., 0], now)
+    shown = [", ".join(f"{v:.3g}" for v in np.atleast_1d(np.multiply(f, value))) for f in factors]
+    away, (everywhere, chosen) = means - means[:, [now]], choose(means[..., 0], now)
     out, total = away[np.arange(len(names)), chosen], away[..., 0].mean(axis=0)
     bad, span = int(out[:, 0].argmax()), [shown[i] for i in sorted({min(chosen), max(chosen)})]
     i, j = np.unravel_index(away[..., 0].argmin(), away.shape[:2])
-    gain, cost = away[i, j], np.delete(away[:, j], i, axis=0).mean(axis=0)
+    others = np.delete(away[:, j], i, axis=0).mean(axis=0)
     both = "{0[0]:+.4f} / {0[1]:+.2f}".format
-    left_out = [shown[everywhere], f"{total[everywhere]:+.4f}", " to ".join(span)]
-    left_out += [both(out.mean(axis=0)), f"{names[bad]} {out[bad, 0]:+.4f}", f"{np.ptp(total):.4f}"]
-    worst = [names[i], shown[j], both(gain), both(cost)]
-    return [constant, shown[now], *left_out], [constant, shown[now], *worst]
+    first = [constant, shown[now], shown[everywhere], f"{total[everywhere]:+.4f}"]
+    first.append(" to ".join(span))
+    first += [both(out.mean(axis=0)), f"{names[bad]} {out[bad, 0]:+.4f}", f"{np.ptp(total):.4f}"]
+    return first, [*first[:2], names[i], shown[j], both(away[i, j]), both(others)]
 
 
 HEADS = {
-    "One set left out": "constant | today | chosen on all | gain there | chosen with one set out "
-    "| on the sets left out | worst of them | spread over the values",
-    "Where today's value is worst": "constant | today | set | value | gain | on the other sets",
+    "One set left out": "constant | today | chosen on all sets | its mean there | chosen with one "
+    "set left out | mean on the sets left out | worst of them | spread over the values",
+    "Where today's value is worst": "constant | today | set | best there | gain | other sets",
 }
 
 
 def report(rows: Sequence[Row]) -> str:
     """Both tables: log-loss, or log-loss / accuracy, less today's."""
-    lines: list[str] = []
-    tables = zip(*(cells_of(rows, name) for name in dict.fromkeys(r[4] for r in rows)), strict=True)
-    for (title, head), table in zip(HEADS.items(), tables, strict=True):
+    names, lines = dict.fromkeys(row[4] for row in rows), []
+    for table, (title, head) in enumerate(HEADS.items()):
         lines += ["", f"### {title}", "", f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
-        lines += ["| " + " | ".join(cells) + " |" for cells in table]
+        lines += ["| " + " | ".join(cells_of(rows, name)[table]) + " |" for name in names]
     return "\n".join(lines)
 
 
@@ -185,27 +179,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sections", nargs="+", default=["whole", "3 classes", "2 classes"])
     parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", nargs="+", type=int, default=[200, 201, 202, 203, 204])
-    parser.add_argument(
-        "--whole", type=int, default=2, help="of whole sets the first so many seeds"
-    )
-    parser.add_argument("--raw", type=Path, help="JSON file for the scores of every fit")
+    parser.add_argument("--whole", type=int, default=2, help="seeds for whole sets, the first ones")
     parser.add_argument("--out", type=Path, default=Path("constants.md"))
     options = parser.parse_args(arguments)
     problems = [from_features(path) for path in options.features]
     problems += [from_images(folder, Encoder("skhegraph-lite", None)) for folder in options.images]
     rows: list[Row] = []
-    for i, seed in enumerate(options.seeds):
-        sections = [s for s in options.sections if s != "whole" or i < options.whole]
-        for problem in problems:
-            for section in (part + text for part in sections for text in ("", NO_TEXT)):
-                for shots in options.shots:
-                    rows += measure(problem, section, shots, seed, options.constants)
-            print(f"seed {seed}: {problem.name}", flush=True)
-            if options.raw:
-                options.raw.write_text(json.dumps(rows), encoding="utf-8")
+    for seed, problem, section in product(options.seeds, problems, options.sections):
+        if section != "whole" or seed in options.seeds[: options.whole]:
+            for text, shots in product(TEXTS, options.shots):
+                rows += measure(problem, section + text, shots, seed, options.constants)
     command = shlex.join(sys.argv if arguments is None else ["constants.py", *arguments])
-    seeds = " ".join(map(str, options.seeds))
-    text = f"{datetime.date.today()}; seeds {seeds}\n\n    python {command}\n{report(rows)}\n"
+    text = f"{datetime.date.today()}\n\n    python {command}\n{report(rows)}\n"
     options.out.write_text(text, encoding="utf-8")
     print(text)
 
