@@ -70,7 +70,7 @@ class HeGraphClassifier(FittedGraph, PromptedClassifier):
         features, rows in the order of the sorted labels; a mapping from label to row, or a frame
         with labels as its index, may hold more labels than occur. The negative node of a class is
         then the mean of the other classes' positives. A pair (positive, negative) gives both.
-        ``"prototypes"`` uses no text (any numeric matrix will do); no more does text at chance.
+        ``"prototypes"`` uses no text (any numeric matrix will do). Text at chance is left out.
     class_names : None, sequence of str, or mapping, default=None
         Names for the prompts: None takes string labels; a sequence follows the sorted labels; a
         mapping goes from label to name, where string labels that it lacks stand for themselves.

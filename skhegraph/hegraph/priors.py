@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# --- text that tells nothing (parameters.py) ------------------------------------------------------
+# --- text that tells nothing (useless_text.py) ----------------------------------------------------
 
 #: Probability that zero-shot is right by chance alone from which on text is left out. It counts
 #: where rows are few: on pool draws, 0.75 lost up to 1.0 points at two classes of a set, 0.95 and
