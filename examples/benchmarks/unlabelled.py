@@ -32,7 +32,7 @@ from few_shot_data import Encoder, Problem, few_rows, from_features, from_images
 from few_shot_report import scores
 from joblib import Parallel, delayed, parallel_config
 from regimes import Scores, mean_scores, shots_name, subset, table
-from scipy.special import ndtr
+from scipy import special
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
@@ -112,7 +112,9 @@ def without_parts(text: dict[str, Any], X: np.ndarray, y: np.ndarray) -> dict[st
     """HeGraph fitted without one part of the method or another."""
 
     patches = {
-        "r in place of r squared": {"parts": lambda r, f: np.minimum(2 * ndtr(f), 1)[:, None] * r},
+        "r in place of r squared": {
+            "parts": lambda r, f: np.minimum(2 * special.ndtr(f), 1)[:, None] * r
+        },
         "no familiarity": {"parts": lambda r, f: np.square(r)},
         "share always 1": {"UNLABELLED_SHARES": (1.0,)},
         "share always 0.1": {"UNLABELLED_SHARES": (0.1,)},
