@@ -206,9 +206,10 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         source = self._text()
         text = source.nodes(Asked(labels, all_classes, *told))
         self._keep_text(text)
-        given = self.logit_scale
-        self.logit_scale_ = text.logit_scale if given is None else float(given)
-        P, N = (unit_rows(np.asarray(nodes, dtype=np.float64)) for nodes in text[:2])
+        P, N = (
+            unit_rows(np.asarray(nodes, dtype=np.float64))
+            for nodes in (text.positive, text.negative)
+        )
         if source.name:
             warn_if_equal(P, self.classes_)
         without_rows = Named(named, P[named], N[named]) if named.any() else None
@@ -220,7 +221,9 @@ class FeatureClassifier(ClassifierMixin, VersionedEstimator):
         return text_source(self.text_features, {"prototypes": Prototypes()})
 
     def _keep_text(self, nodes: TextNodes) -> None:
-        """Keep what a subclass wants of the text."""
+        """Set `logit_scale_`; a subclass may keep more of the text."""
+        given = self.logit_scale
+        self.logit_scale_ = nodes.logit_scale if given is None else float(given)
 
     # --- predict side: NumPy only -------------------------------------------------------------
 

@@ -108,7 +108,8 @@ class GivenText:
     def nodes(self, asked: Asked) -> TextNodes:
         """Rows of the classes."""
         P, N = given_text(self.features, asked.labels, asked.n_features)
-        return TextNodes(P[asked.kept], N[asked.kept])
+        kept = asked.kept
+        return TextNodes(P[kept], N[kept])
 
 
 def text_source(text_features: Any, named: Mapping[str, TextSource]) -> TextSource:

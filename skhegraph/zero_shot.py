@@ -125,8 +125,7 @@ class ZeroShotCLIPClassifier(LinearFeatureClassifier, PromptedClassifier):
         self.classes_ = labels
         text = self._text().nodes(Asked(labels, labels, None, index, np.ones(len(given))))
         self.n_features_in_ = text.positive.shape[1]
-        scale = self.logit_scale
-        self.logit_scale_ = text.logit_scale if scale is None else float(scale)
+        self._keep_text(text)
         P = unit_rows(np.asarray(text.positive, dtype=np.float64))
         warn_if_equal(P, labels, stacklevel=4)
         return P, self.logit_scale_

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -35,6 +38,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if needy:
         config.hook.pytest_deselected(items=needy)
         items[:] = [item for item in items if item not in needy]
+
+
+@pytest.fixture
+def feature_file(tmp_path: Path) -> Callable[..., Path]:
+    """Function that writes a problem of the benchmarks as a feature file."""
+
+    def write(problem: Any, name: str = "made.npz") -> Path:
+        np.savez(
+            tmp_path / name,
+            train_features=problem.X_train,
+            train_labels=problem.y_train,
+            test_features=problem.X_test,
+            test_labels=problem.y_test,
+            text_pos=problem.text[0] if isinstance(problem.text, tuple) else problem.text,
+            logit_scale=10.0,
+        )
+        return tmp_path / name
+
+    return write
 
 
 @pytest.fixture(scope="session")

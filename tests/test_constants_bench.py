@@ -126,20 +126,10 @@ def test_test_split_is_left_alone_and_text_may_be_dropped(digits):
     assert bench.measure(digits, "whole", 60, 0, names) == []
 
 
-def test_main_on_a_feature_file(digits, tmp_path, capsys, monkeypatch):
-    path, out = tmp_path / "made.npz", tmp_path / "constants.md"
-    np.savez(
-        path,
-        train_features=digits.X_train,
-        train_labels=digits.y_train,
-        test_features=digits.X_test,
-        test_labels=digits.y_test,
-        text_pos=digits.text,
-        logit_scale=10.0,
-    )
-    other = tmp_path / "other.npz"
-    other.write_bytes(path.read_bytes())
-    options = ["--features", str(path), str(other), "--shots", "2", "--out", str(out)]
+def test_main_on_a_feature_file(digits, feature_file, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "constants.md"
+    paths = [str(feature_file(digits, name)) for name in ("made.npz", "other.npz")]
+    options = ["--features", *paths, "--shots", "2", "--out", str(out)]
     bench.main([*options, "--constants", "PENALTY", "--sections", "3 classes", "--seeds", "0"])
     text = out.read_text(encoding="utf-8")
     assert "### One set left out" in text and "### Where today's value is worst" in text

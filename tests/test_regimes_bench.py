@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,17 +81,10 @@ def test_goals_by_hand(bench):
     assert missed == "without text +0.8 / -0.000"
 
 
-def test_main_on_a_feature_file(bench, digits, tmp_path, capsys):
-    path = tmp_path / "made.npz"
-    np.savez(
-        path,
-        train_features=digits.X_train[:300],
-        train_labels=digits.y_train[:300],
-        test_features=digits.X_test[:60],
-        test_labels=digits.y_test[:60],
-        text_pos=digits.text[0],
-        logit_scale=10.0,
-    )
+def test_main_on_a_feature_file(bench, digits, feature_file, tmp_path, capsys):
+    train = {"X_train": digits.X_train[:300], "y_train": digits.y_train[:300]}
+    test = {"X_test": digits.X_test[:60], "y_test": digits.y_test[:60]}
+    path = feature_file(replace(digits, **train, **test))
     out = tmp_path / "regimes.md"
     options = ["--sections", "3 classes", "lie", "--shots", "2", "--seeds", "0"]
     bench.main(["--features", str(path), *options, "--out", str(out)])

@@ -92,18 +92,10 @@ def test_zlap_on_a_graph_worked_by_hand(bench):
     assert clf.predict(query[None]) == [1]
 
 
-def test_command_line(bench, digits, tmp_path):
-    np.savez(
-        tmp_path / "digits.npz",
-        train_features=digits.X_train,
-        train_labels=digits.y_train,
-        test_features=digits.X_test,
-        test_labels=digits.y_test,
-        text_pos=digits.text,
-        logit_scale=10.0,
-    )
+def test_command_line(bench, digits, feature_file, tmp_path):
+    path = feature_file(digits, "digits.npz")
     out = tmp_path / "out.md"
-    command = ["--features", str(tmp_path / "digits.npz"), "--shots", "1", "--seeds", "0"]
+    command = ["--features", str(path), "--shots", "1", "--seeds", "0"]
     bench.main([*command, "--sections", "unbalanced", "names", "--out", str(out)])
     text = out.read_text(encoding="utf-8")
     assert "### unbalanced: digits" in text

@@ -226,6 +226,7 @@ class FittedGraph(LinearFeatureClassifier):
         self.n_iter_ = adapted.trained.n_steps
 
     def _keep_text(self, nodes: TextNodes) -> None:
+        super()._keep_text(nodes)
         self.prompts_ = [list(group) for group in nodes.prompts]
         rows = np.concatenate(nodes.prompt_features or [np.empty((0, self.n_features_in_))])
         self.prompt_features_ = rows.astype(np.float32)
