@@ -86,7 +86,7 @@ def leave_out_useless(
         "(class_names, templates), or set text_features='prototypes'"
         + ("." if stays else ", as this fit does."),
         UserWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
     return (support, True) if stays else (support.without_text(), False)
 

@@ -50,8 +50,9 @@ def fit(text: Any, **params: Any) -> HeGraphClassifier:
 
 
 def test_a_lie_is_left_out_and_the_fit_is_that_without_text() -> None:
-    with pytest.warns(UserWarning, match=LEFT_OUT):
-        clf = fit(LIE)
+    with pytest.warns(UserWarning, match=LEFT_OUT) as caught:
+        clf = HeGraphClassifier(text_features=LIE).fit(X, Y)
+    assert [warning.filename for warning in caught] == [__file__]
     want = fit("prototypes")
     assert not clf.uses_text_ and not want.uses_text_
     for name in ("coef_", "intercept_", "visual_nodes_", "support_share_"):
